@@ -1,0 +1,63 @@
+# Everything a reader types. `make help` lists it.
+PROFILE ?= laptop
+SEED ?=
+PLATFORM ?= cpu
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?= requirements/torch-index.txt
+
+PINS := requirements/$(PLATFORM).txt
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(PLATFORM)
+SEED_OPTION := $(if $(SEED),--seed $(SEED))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lab figures publish base lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PROFILE=laptop|smoke  SEED=n  PLATFORM=cpu|gpu"
+
+setup: $(READY)  ## the virtual environment with the pinned packages
+
+# torch's CPU build may need an index of its own; asked for alone, so that an index out of reach
+# costs its retries once. The lists are complete, hence --no-deps (see cpu-overrides.txt).
+$(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and \
+	  "Python is %d.%d and must be 3.11; name one with: make setup PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(VENV)
+	grep '^torch==' $(PINS) > $(VENV)/torch.txt
+	$(BIN)/pip install -q --no-deps -r $(VENV)/torch.txt $(if $(filter cpu,$(PLATFORM)),-r $(TORCH_INDEX))
+	grep '^uv==' $(PINS) > $(VENV)/uv.txt
+	$(BIN)/pip install -q --no-deps -r $(VENV)/uv.txt
+	grep -v '^torch==' $(PINS) > $(VENV)/pins.txt
+	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -r $(VENV)/pins.txt
+	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -e .
+	@touch $@
+
+reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, one HTML page
+	$(BIN)/python -m companion.reproduce --profile $(PROFILE) $(SEED_OPTION)
+
+test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+figures: $(READY)  ## redraw tables and figures from the committed measurements (no training)
+	$(BIN)/python -m companion.redraw --profile $(PROFILE)
+
+publish: $(READY)  ## copy what this machine measured to results/
+	$(BIN)/python -m companion.publish --profile $(PROFILE) $(SEED_OPTION)
+
+base: $(READY)  ## make the shipped base checkpoint again
+	$(BIN)/python -m companion.tasks.base --out runs/countdown-base
+
+lock: $(READY)  ## compile requirements/*.in into the pinned lists
+	cd requirements && for p in cpu gpu; do ../$(BIN)/uv pip compile -q $$p.in -o $$p.txt \
+	  --override overrides.txt $$([ $$p = cpu ] && echo --override cpu-overrides.txt) \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --find-links $${PIP_FIND_LINKS:-.} \
+	  --no-emit-find-links --no-header --no-annotate; done
+
+clean:  ## remove the virtual environment and this machine's runs
+	rm -rf $(VENV) runs

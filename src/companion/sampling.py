@@ -1,0 +1,164 @@
+"""Batched sampling from a transformers policy with a KV cache.
+
+Used by the evaluation, by the entropy measure and by verl's rollout server on CPU, so that one
+piece of code decides what is sampled. On two cores it is several times faster than vLLM's CPU
+build for a policy of a million parameters (no start-up, all answers in one batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+
+
+@dataclass
+class Answers:
+    """One entry a prompt, each a list over the answer's tokens (the end token included)."""
+
+    tokens: list[list[int]]
+    log_probs: list[list[float]]
+    """Nats, under softmax(logits / temperature) over the full vocabulary (before top-p)."""
+    entropies: list[list[float]]
+    """Nats, of softmax(logits): always at temperature 1, whatever was sampled at."""
+    ended: list[bool]
+    """False where the answer was cut at the token limit."""
+    texts: list[str] = field(default_factory=list)
+    """Decoded without special tokens; filled by `sample_policy`."""
+
+
+def load_policy(folder: Path) -> tuple[PreTrainedModel, AutoTokenizer]:
+    """The policy in fp32, in evaluation mode, with its tokenizer."""
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def encode_prompts(tokenizer: AutoTokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of user messages in the tokenizer's chat template, ready to be answered."""
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+        )
+        for prompt in prompts
+    ]
+
+
+def sample_policy(
+    policy: Path, prompts: Sequence[str], *,
+    max_new_tokens: int, temperature: float, top_p: float, seed: int,
+) -> Answers:
+    """One answer a prompt (user messages) from the policy in a Hugging Face folder."""
+    model, tokenizer = load_policy(policy)
+    answers = sample(
+        model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id,
+        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
+    )
+    answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
+    return answers
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Answers:
+    """One answer a prompt (repeat a prompt for more), sampled as one batch.
+
+    Every prompt draws its uniforms from its own row of a [prompts, max_new_tokens] table, so
+    that its answer does not depend on when its neighbours end.
+
+    Args:
+        prompts: token ids, of any lengths (padded on the left).
+        max_new_tokens: tokens an answer may have, its end token included.
+        top_p: keep the smallest set of tokens whose probability reaches this.
+    """
+    count, width = len(prompts), max(map(len, prompts))
+    uniforms = torch.rand(
+        count, max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    inputs = torch.full((count, width), end_token)
+    mask = torch.zeros(count, width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        inputs[row, width - len(prompt):] = torch.tensor(prompt)
+        mask[row, width - len(prompt):] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    padded = not bool(mask.all())
+
+    tokens = torch.full((count, max_new_tokens), -1)
+    log_probs = torch.zeros(count, max_new_tokens)
+    entropies = torch.zeros(count, max_new_tokens)
+    active = torch.arange(count)
+    going = torch.ones(count, dtype=torch.bool)
+    cache = DynamicCache(config=model.config)
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=inputs,
+            attention_mask=mask if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1].float()
+        log_p = torch.log_softmax(logits, -1)
+        entropies[active, step] = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
+        if temperature != 1:
+            log_p = torch.log_softmax(logits / temperature, -1)
+        drawn = _draw(log_p.exp(), top_p, uniforms[active, step])
+        tokens[active, step] = drawn
+        log_probs[active, step] = log_p.gather(-1, drawn[:, None])[:, 0]
+
+        going &= drawn != end_token
+        if not going.any():
+            break
+        inputs, positions = drawn[:, None], positions[:, -1:] + 1
+        if padded:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
+        # Dropping ended rows pays once an eighth of the batch is idle: it copies the cache.
+        if going.sum() <= len(going) * 7 // 8:
+            keep = going.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            active, inputs, positions, mask, going = (
+                rows[keep] for rows in (active, inputs, positions, mask, going)
+            )
+    return _collect(tokens, log_probs, entropies, end_token)
+
+
+def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
+    """Inverse-transform draws. probs [rows, vocabulary], uniform [rows] -> token ids [rows]."""
+    if top_p < 1:
+        ordered, index = probs.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        ordered = ordered.masked_fill(before >= top_p, 0.0)
+    else:
+        ordered, index = probs, None
+    total = ordered.double().cumsum(-1)
+    drawn = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)
+    # The last token with any probability, should rounding carry the draw past the end.
+    drawn = drawn.clamp(max=ordered.shape[-1] - 1)[:, 0]
+    return drawn if index is None else index.gather(-1, drawn[:, None])[:, 0]
+
+
+def _collect(
+    tokens: torch.Tensor, log_probs: torch.Tensor, entropies: torch.Tensor, end_token: int
+) -> Answers:
+    answers = Answers([], [], [], [])
+    rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)
+    for row, log_p, entropy in rows:
+        ended = end_token in row
+        length = row.index(end_token) + 1 if ended else len(row)
+        answers.tokens.append(row[:length])
+        answers.log_probs.append(log_p[:length])
+        answers.entropies.append(entropy[:length])
+        answers.ended.append(ended)
+    return answers

@@ -1,0 +1,51 @@
+"""A profile is typed; what is wrong with it is said in one sentence."""
+
+import pytest
+
+from companion import params
+
+
+@pytest.mark.parametrize("profile", params.profiles())
+def test_every_profile_loads(profile):
+    assert params.load(profile).name == profile
+
+
+def test_overrides_reach_nested_fields_and_none_keeps_the_profile():
+    profile = params.load("laptop", {"reheat.tau": 1.3, "seed": None})
+    assert profile.reheat.tau == 1.3
+    assert profile.seed == params.load("laptop").seed
+
+
+def test_extends_takes_the_parent_and_changes_only_what_it_names():
+    laptop, smoke = params.load("laptop"), params.load("smoke")
+    assert smoke.rl.clip_high == laptop.rl.clip_high
+    assert smoke.rl.batch_size != laptop.rl.batch_size
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "sentence"),
+    [
+        ("labtop", {}, "profile is 'labtop', which does not exist; use one of .*laptop"),
+        ("laptop", {"reheat.tua": 1.2}, "'reheat.tua' is no field of a profile; did you mean 'tau'"),
+        ("laptop", {"reheat.tau": 0}, r"reheat.tau is 0: input should be greater than 0"),
+        ("laptop", {"reheat.tau": 1}, "tau is 1.*use tau > 1 to reheat"),
+        ("laptop", {"reheat.tau": float("inf")}, "tau is inf and must be a positive number"),
+        ("laptop", {"rl.clip_low": "wide"}, "rl.clip_low is 'wide'"),
+        ("laptop", {"rl.mini_batch_size": 7}, "rl.mini_batch_size is 7 and must divide"),
+        ("laptop", {"evaluation.top_p": 1.5}, "evaluation.top_p is 1.5"),
+        ("laptop", {"evaluation.engine": "tgi"}, "evaluation.engine is 'tgi'"),
+        ("laptop", {"seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_input_gets_one_sentence(profile, overrides, sentence):
+    with pytest.raises(ValueError, match=sentence) as error:
+        params.load(profile, overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_field_is_named(tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "half.yaml").write_text("about: half a profile\n")
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match="'seed' is missing; add it to the profile"):
+        params.load("half")

@@ -1,0 +1,68 @@
+"""avg@k, pass@k and intervals against hand-computed values."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from companion.analysis import statistics
+
+CORRECT = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
+
+
+def test_avg_and_pass_at_k_by_hand():
+    assert statistics.avg_at_k(CORRECT).tolist() == [0.25, 1.0, 0.0]
+    assert statistics.pass_at_k(CORRECT).tolist() == [1.0, 1.0, 0.0]
+
+
+def test_macro_average_weighs_suites_not_problems():
+    scores = {"easy": np.ones((1, 99)), "hard": np.zeros((1, 1))}
+    assert statistics.macro_average(scores).value == 50.0
+
+
+def test_interval_resamples_problems_not_samples():
+    """rliable issue 20: over samples the interval of half right, half wrong problems is too narrow."""
+    scores = {"suite": np.repeat([[0.0, 1.0]], 50, axis=1)}  # 100 problems
+    estimate = statistics.macro_average(scores, resamples=4000)
+    width = 100 * 2 * 1.96 * 0.5 / np.sqrt(100)
+    assert estimate.high - estimate.low == pytest.approx(width, rel=0.08)
+
+
+def test_spread_between_seeds_widens_the_interval():
+    rng = np.random.default_rng(0)
+    one = (rng.random((1, 400)) < 0.5).astype(float)
+    agreeing = statistics.macro_average({"s": np.repeat(one, 3, axis=0)})
+    differing = statistics.macro_average({"s": np.concatenate([one, one * 0, one])})
+    assert differing.high - differing.low > 2 * (agreeing.high - agreeing.low)
+
+
+def test_pairing_removes_the_spread_of_problems():
+    rng = np.random.default_rng(1)
+    scores = {"suite": rng.random((1, 50))}
+    shifted = {"suite": scores["suite"] + 0.1}
+    difference = statistics.paired_difference(shifted, scores)
+    assert difference.low == pytest.approx(10) and difference.high == pytest.approx(10)
+
+
+def test_ratio_of_sums_is_token_weighted():
+    estimate = statistics.ratio_of_sums(np.array([1.0, 9.0]), np.array([1.0, 3.0]))
+    assert estimate.value == 2.5  # not the mean of 1 and 3
+
+
+@given(npst.arrays(float, st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=st.floats(0, 1)))
+def test_estimate_lies_within_the_range_of_its_scores(values):
+    estimate = statistics.macro_average({"s": values}, resamples=50)
+    slack = 1e-9
+    assert 100 * values.min() - slack <= estimate.low <= estimate.high <= 100 * values.max() + slack
+
+
+@pytest.mark.parametrize("scores", [{}, {"suite": np.empty((1, 0))}])
+def test_nothing_to_average_is_refused(scores):
+    with pytest.raises(ValueError, match="evaluate first"):
+        statistics.macro_average(scores)
+
+
+def test_unequal_sides_are_refused():
+    with pytest.raises(ValueError, match="differ in suites or problems"):
+        statistics.paired_difference({"a": np.ones((1, 2))}, {"a": np.ones((1, 3))})
