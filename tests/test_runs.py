@@ -116,3 +116,14 @@ def test_a_folder_that_is_no_policy_is_refused(policy, name):
 def test_missing_input_is_one_sentence(root, tmp_path):
     with pytest.raises(ValueError, match="does not exist; make it first or name another"):
         open_run(tmp_path / "nowhere")
+
+
+def test_reading_a_study_makes_nothing(root, policy):
+    run = open_run(policy)
+    with runs.finished_only(), pytest.raises(ValueError, match="not finished here"):
+        with run.recording():
+            pass
+    assert not run.folder.exists()
+    with run.recording():
+        pass
+    assert run.finished

@@ -112,6 +112,10 @@ class Reheat(Section):
     ceiling_entropy: PositiveFloat
     """Give up before divergence (App. D): no checkpoint above this many nats is kept."""
     max_steps: PositiveInt
+    check_every: PositiveInt
+    """Updates between two saved and measured checkpoints."""
+    keep_checkpoints: bool
+    """Keep every checkpoint, for the analyses of the path, or only the last ones."""
 
     @model_validator(mode="after")
     def _check(self) -> Reheat:

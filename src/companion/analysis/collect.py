@@ -31,3 +31,22 @@ def samples(evaluations: Iterable[Run]) -> pd.DataFrame:
         frame.insert(1, "seed", run.identity["settings"]["seed"])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def dynamics(training: Iterable[Run]) -> pd.DataFrame:
+    """RL steps of all arms on one axis: columns arm, seed, step, reward, token_entropy.
+
+    Steps count from the base policy: an arm's go on from where its seed collapsed.
+    """
+    frames = []
+    for run in training:
+        settings = run.identity["settings"]
+        frame = run.metrics[["step", "reward", "token_entropy"]].copy()
+        frame.insert(0, "arm", settings["arm"])
+        frame.insert(1, "seed", settings["seed"])
+        frames.append(frame)
+    everything = pd.concat(frames, ignore_index=True)
+    until = everything[everything["arm"] == "Collapsed"].groupby("seed")["step"].max()
+    later = everything["arm"] != "Collapsed"
+    everything.loc[later, "step"] += everything.loc[later, "seed"].map(until).astype(int)
+    return everything

@@ -1,0 +1,194 @@
+"""Batched transformers rollouts for verl 0.9.1 on CPU.
+
+verl's own way, one agent loop a sample over an asynchronous server, is made for answers that
+take minutes; on two cores its bookkeeping costs more than sampling. Here one call samples a
+step's whole batch. Three pieces, at verl's own plug-in points:
+
+- `BatchRollout` holds the rollout policy in the trainer's process ("rollout engine and training
+  engine fused in same process", verl/workers/rollout/replica.py:66) and gets its weights there;
+- `Replica` tells verl that there is no server to launch beside it (replica.py:300);
+- `BatchAgentLoopManager` (`rollout.agent.agent_loop_manager_class`, verl/trainer/main_ppo.py:117)
+  does for a batch what AgentLoopWorkerTQ does for a sample (trainer/ppo/v1/agent_loop_tq.py:54):
+  samples, scores with verl's reward manager, and puts the rows into the TransferQueue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+import transfer_queue
+from tensordict import NonTensorStack, TensorDict
+from verl import DataProto
+from verl.trainer.ppo.reward import load_reward_manager
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
+from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
+
+from companion.adapters import verl_loss  # noqa: F401  registers the loss
+from companion.sampling import Answers, sample
+
+
+class BatchRollout(BaseRollout):
+    """The rollout policy, in the trainer's process: a copy without FSDP's hooks."""
+
+    def __init__(self, config, model_config, device_mesh, replica_rank=-1):
+        super().__init__(config, model_config, device_mesh)
+        from transformers import AutoModelForCausalLM
+
+        self.model = AutoModelForCausalLM.from_pretrained(
+            self.model_config.local_path, dtype=torch.float32, attn_implementation="sdpa"
+        ).eval()
+
+    async def update_weights(self, weights, **_):
+        state = {name: tensor.detach() for name, tensor in weights}
+        missing, unexpected = self.model.load_state_dict(state, strict=False)
+        tied = set(self.model._tied_weights_keys or ())
+        if unexpected or set(missing) - tied:
+            raise RuntimeError(f"weights of another model: {missing=}, {unexpected=}")
+
+    async def resume(self, tags):
+        pass
+
+    async def release(self):
+        pass
+
+    def sample(self, prompts: list[list[int]], seed: int, **sampling: Any) -> Answers:
+        return sample(
+            self.model, prompts, end_token=self.model_config.tokenizer.eos_token_id,
+            max_new_tokens=self.config.response_length, seed=seed, **sampling,
+        )
+
+
+def _sample_in_worker(worker, *args, **kwargs) -> Answers:
+    (fused,) = worker.worker_dict.values()
+    return fused.rollout.sample(*args, **kwargs)
+
+
+class Replica(RolloutReplica):
+    """No server beside the workers; the manager below finds the first worker here."""
+
+    worker: ray.actor.ActorHandle
+
+    async def launch_servers(self):
+        Replica.worker = self.workers[0]
+        self._server_address, self._server_handle = "in-process", self.workers[0]
+
+
+class BatchAgentLoopManager:
+    """Answers a batch of prompts in one call, in verl's task runner."""
+
+    def __init__(self, config):
+        self.config, self.rollout = config, config.actor_rollout_ref.rollout
+        self.tokenizer = omega_conf_to_dataclass(config.actor_rollout_ref.model).tokenizer
+        self.rewards = load_reward_manager(config, self.tokenizer)
+
+    @classmethod
+    def create(cls, config, **_):
+        return cls(config)
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """Answer, score and queue; returns when all is in the TransferQueue."""
+        validate = bool(prompts["validate"]) if "validate" in prompts else False
+        step = int(prompts["global_steps"])
+        chosen = self.rollout.val_kwargs if validate else self.rollout
+        repeats = [i for i in range(len(prompts)) for _ in range(chosen.n)]
+        encoded = [
+            self.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, return_dict=False
+            )
+            for messages in prompts["raw_prompt"]
+        ]
+        # One stream a step and phase: a resumed run samples what the uninterrupted one would.
+        seed = np.random.SeedSequence([self.rollout.seed, step, validate]).generate_state(1)[0]
+        answers = ray.get(
+            Replica.worker.__ray_call__.remote(
+                _sample_in_worker, [encoded[i] for i in repeats], int(seed),
+                temperature=chosen.temperature, top_p=chosen.top_p,
+            )
+        )
+        self._queue(prompts, repeats, [encoded[i] for i in repeats], answers, step, validate)
+
+    def _queue(
+        self, prompts: TensorDict, repeats: list[int], encoded: list[list[int]],
+        answers: Answers, step: int, validate: bool,
+    ) -> None:
+        partition = "val" if validate else "train"
+        uids = list(prompts["uid"])
+        # Rows of one length side by side: micro-batches are padded to their longest.
+        order = sorted(range(len(repeats)), key=lambda row: len(answers.tokens[row]))
+        repeats, encoded = [repeats[i] for i in order], [encoded[i] for i in order]
+        tokens, log_probs = (
+            [column[i] for i in order] for column in (answers.tokens, answers.log_probs)
+        )
+        sources, rules = list(prompts["data_source"]), list(prompts["reward_model"])
+        rewards = self.rewards.loop.run_until_complete(
+            self._score(sources, rules, repeats, tokens)
+        )
+        seen: dict[int, int] = {}
+        keys, tags, extras, rm_scores = [], [], [], []
+        for i, prompt, answer, reward in zip(repeats, encoded, tokens, rewards, strict=True):
+            seen[i] = seen.get(i, -1) + 1
+            keys.append(f"{uids[i]}_{seen[i]}_0")
+            # The policy that answered is the one after the step before.
+            version = {"min_global_steps": step - 1, "max_global_steps": step - 1}
+            tags.append({
+                "status": "success", "global_steps": step, **version, "prompt_len": len(prompt),
+                "response_len": len(answer), "seq_len": len(prompt) + len(answer),
+            })
+            extras.append({"reward_extra_info": reward["reward_extra_info"], **version})
+            rm_scores.append([0.0] * (len(answer) - 1) + [float(reward["reward_score"])])
+        texts = [prompt + answer for prompt, answer in zip(encoded, tokens, strict=True)]
+        ones = _jagged([[1] * len(answer) for answer in tokens])
+        fields = {
+            "prompts": _jagged(encoded),
+            "responses": _jagged(tokens),
+            "response_mask": ones,
+            "loss_mask": ones,
+            "input_ids": _jagged(texts),
+            "position_ids": _jagged([list(range(len(text))) for text in texts]),
+            "rollout_log_probs": _jagged(log_probs, torch.float32),
+            "rm_scores": _jagged(rm_scores, torch.float32),
+            "uid": NonTensorStack(*(uids[i] for i in repeats)),
+            "num_turns": NonTensorStack(*(2 for _ in repeats)),
+            "data_source": NonTensorStack(*(sources[i] for i in repeats)),
+            "reward_model": NonTensorStack(*(rules[i] for i in repeats)),
+            "extra_fields": NonTensorStack(*extras),
+        }
+        transfer_queue.kv_batch_put(
+            keys=keys, fields=TensorDict(fields, batch_size=len(keys)), tags=tags,
+            partition_id=partition,
+        )
+        # verl samples prompts whose whole group is finished (v1/replay_buffer.py:90).
+        finished = [{"is_prompt": True, "status": "finished", "global_steps": step}] * len(uids)
+        transfer_queue.kv_batch_put(keys=uids, tags=finished, partition_id=partition)
+
+    async def _score(self, sources, rules, repeats, tokens) -> list[dict[str, Any]]:
+        """verl's reward manager on every row: reward_score, reward_extra_info."""
+        scored = []
+        for i, answer in zip(repeats, tokens, strict=True):
+            row = TensorDict(
+                {
+                    "responses": torch.tensor([answer]),
+                    "attention_mask": torch.ones(1, len(answer), dtype=torch.long),
+                },
+                batch_size=1,
+            )
+            scored.append(await self.rewards.run_single(DataProto(row, {
+                "data_source": np.array([sources[i]], dtype=object),
+                "reward_model": np.array([rules[i]], dtype=object),
+            })))
+        return scored
+
+
+def _jagged(rows: list[list[float]], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """Rows of any lengths as one nested tensor [rows, *]."""
+    offsets = torch.tensor([0] + [len(row) for row in rows]).cumsum(0)
+    values = torch.tensor([value for row in rows for value in row], dtype=dtype)
+    return torch.nested.nested_tensor_from_jagged(values, offsets)
+
+
+_ROLLOUT_REGISTRY["transformers", "async"] = f"{__name__}.BatchRollout"
+RolloutReplicaRegistry.register("transformers", lambda: Replica)

@@ -1,0 +1,171 @@
+"""TS-OPSD as an ms-swift plug-in: `swift rlhf --rlhf_type gkd --external_plugins <this file>`.
+
+Stock GKD cannot express the method (its temperature divides teacher and student alike) and runs
+a second forward for the teacher. Here the teacher is the student's own logits over tau: no
+teacher model, one forward.
+
+Written against ms-swift 4.6.0: GKDTrainer.compute_loss and _prepare_batch_inputs
+(rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions
+(rlhf_trainers/rollout_mixin.py), Template._swift_encode (template/base.py),
+TrainerFactory.TRAINER_MAPPING, callbacks_map. tests/test_reheat.py fails when one of these
+changes its meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list
+from swift.callbacks import TrainerCallback, callbacks_map
+from swift.rlhf_trainers.gkd_trainer import GKDTrainer
+from swift.template import Template, TemplateMeta, register_template
+from swift.trainers.trainer_factory import TrainerFactory
+
+from companion.evaluate import token_entropy
+from companion.objective import Direction, self_distillation
+from companion.params import Profile
+from companion.reheat import PLAN, crossed, diverged
+from companion.sampling import encode_prompts, sample
+
+
+class SelfDistillationTrainer(GKDTrainer):
+    """GKD whose loss is the self-temperature KL, averaged over all answer tokens of an update."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        profile, self.direction = read_plan(self.args.output_dir)
+        self.tau = profile.reheat.tau
+
+    def _generate_completions(self, samples: list) -> list:
+        """Rollouts: vLLM where ms-swift runs it, else the sampler that also stands behind verl.
+
+        ms-swift's own engine for transformers takes three times as long on CPU (it drops no
+        ended answer, and decodes every row at every token to look for stop words), turns top-k
+        -1 into the model's own, and loses sampled pad tokens.
+        """
+        if self.use_fast_infer:
+            return super()._generate_completions(samples)
+        tokenizer = self.processing_class
+        samples = self._preprocess_inputs(samples)
+        answers = sample(
+            self.model.eval(),
+            encode_prompts(tokenizer, [s.messages[-1]["content"] for s in samples]),
+            end_token=tokenizer.eos_token_id, max_new_tokens=self.args.max_completion_length,
+            temperature=self.args.temperature, top_p=self.args.top_p,
+            seed=self.args.seed * 1_000_003 + self.state.global_step,
+        )
+        self.model.train()
+        for s, tokens in zip(samples, answers.tokens, strict=True):
+            s.messages.append({"role": "assistant", "content": tokenizer.decode(tokens)})
+            s.response_token_ids = tokens
+        return samples
+
+    def _prepare_batch_inputs(self, samples: list) -> list[dict]:
+        """As GKDTrainer, plus the number of answer tokens in the update, over all ranks.
+
+        Micro-batches get answers of like lengths: less padding, and the same mean.
+        """
+        samples = sorted(samples, key=lambda s: len(s.response_token_ids))
+        batches = super()._prepare_batch_inputs(samples)
+        count = sum((batch["model_inputs"]["labels"] != -100).sum() for batch in batches)
+        total = self.accelerator.gather(count.reshape(1)).sum().item()
+        for batch in batches:
+            batch["total_tokens"] = total
+
+        end = self.processing_class.eos_token_id
+        answers = [s.response_token_ids for s in samples]
+        lengths = torch.tensor([float(len(answer)) for answer in answers])
+        truncated = torch.tensor([float(answer[-1] != end) for answer in answers])
+        self.custom_metrics["train"]["completion_length"].update(lengths)
+        self.custom_metrics["train"]["truncated"].update(truncated)
+        return batches
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """This micro-batch's share of the mean KL over the update's tokens.
+
+        Trainer.training_step divides by the number of micro-batches, and the gradient is averaged
+        over ranks; both are undone, so that the update is the same however it is split up.
+        """
+        model_inputs = dict(inputs["model_inputs"])
+        if self.get_use_logits_to_keep():
+            self.prepare_logits_to_keep(model_inputs)
+        labels = model_inputs.pop("labels").roll(-1, dims=1)  # the first one is always masked
+        outputs = model(**model_inputs)
+        kl, entropy = self_distillation(outputs.logits[labels != -100], self.tau, self.direction)
+        self.custom_metrics["train"]["kl"].update(kl.detach())
+        self.custom_metrics["train"]["rollout_entropy"].update(entropy)
+        shares = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        loss = kl.sum() * shares / max(inputs["total_tokens"], 1)
+        return (loss, outputs) if return_outputs else loss
+
+
+class MeasureAndStop(TrainerCallback):
+    """Measures every saved checkpoint and writes metrics.jsonl, one line a step.
+
+    Of the line, `token_entropy` is the one measure (of the checkpoint, after the update);
+    the rest is ms-swift's, of the rollouts before the update.
+    """
+
+    def __init__(self, args, trainer) -> None:
+        super().__init__(args, trainer)
+        self.profile, _ = read_plan(args.output_dir)
+        self.row: dict[str, float] = {}
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if "kl" not in (logs or {}):  # the summary at the end of training
+            return
+        names = ("rollout_entropy", "kl", "grad_norm", "completion_length", "truncated")
+        self.row = {"step": state.global_step} | {name: logs[name] for name in names}
+        if not control.should_save:
+            self._write(args, state)
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        entropy = [None]
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            entropy = [token_entropy(checkpoint, self.profile).value]
+        broadcast_object_list(entropy)
+        self.row["token_entropy"] = entropy[0]
+        self._write(args, state)
+        if crossed(self.profile, entropy[0]) or diverged(self.profile, entropy[0]):
+            control.should_training_stop = True
+
+    def _write(self, args, state) -> None:
+        if state.is_world_process_zero:
+            with open(Path(args.output_dir).parent / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(self.row) + "\n")
+
+
+class ChatTemplate(Template):
+    """The tokenizer's own chat template, as verl and the evaluation apply it.
+
+    ms-swift's jinja backend would do for inference, but in training it puts the prompt into the
+    loss and renders the answer's token ids as text.
+    """
+
+    def _swift_encode(self, inputs):
+        messages = inputs.messages
+        system = [{"role": "system", "content": inputs.system}] if inputs.system else []
+        answer = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+        asked = messages[:-1] if messages[-1]["role"] == "assistant" else messages
+        prompt = self.tokenizer.apply_chat_template(
+            system + asked, tokenize=False, add_generation_prompt=True
+        )
+        if answer is None:
+            return [prompt], [0.0], 0
+        return [prompt, answer], [0.0, 1.0], 1  # contexts, their loss scales, answer contexts
+
+
+def read_plan(output_dir: str) -> tuple[Profile, Direction]:
+    """What `companion.reheat` asks for, beside ms-swift's own arguments."""
+    plan = json.loads(Path(output_dir, PLAN).read_text())
+    return Profile(**plan["profile"]), plan["direction"]
+
+
+TrainerFactory.TRAINER_MAPPING["gkd"] = f"{__name__}.{SelfDistillationTrainer.__name__}"
+callbacks_map["measure_and_stop"] = MeasureAndStop
+register_template(
+    TemplateMeta("chat_template", prefix=[], prompt=[], chat_sep=None, template_cls=ChatTemplate)
+)

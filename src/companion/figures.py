@@ -1,0 +1,195 @@
+"""One function a figure of the paper: tidy measurements in, a matplotlib Figure out."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from companion import objective
+
+# Okabe-Ito: distinct for colour-blind readers; every arm keeps its colour in every figure.
+COLOURS = {
+    "Base": "#999999",
+    "Collapsed": "#000000",
+    "+DAPO": "#000000",
+    "+DAPO w/ RR": "#E69F00",
+    "+DAPO w/ PR-FKL": "#0072B2",
+    "+DAPO w/ PR-RKL": "#56B4E9",
+    "+DAPO w/ PR-scale": "#D55E00",
+    "+DAPO w/ PR-scale*": "#CC79A7",
+}
+STYLE = {
+    "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 200,
+    "font.size": 10, "axes.titlesize": 10, "legend.frameon": False, "svg.fonttype": "none",
+    "svg.hashsalt": "companion",
+}
+
+
+def _figure(*args, **kwargs) -> tuple[Figure, np.ndarray]:
+    sns.set_theme(context="paper", style="ticks", rc=STYLE)
+    figure, axes = plt.subplots(*args, layout="constrained", **kwargs)
+    plt.close(figure)  # a notebook shows the returned Figure once, not twice
+    return figure, np.atleast_1d(axes)
+
+
+def softened(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> Figure:
+    """A student, its self-teacher, and where each KL pushes the logits (Eq. 7, 10, 18).
+
+    Args:
+        logits: [V], of one token position.
+        tokens: the V tokens as text.
+        shown: the most likely tokens drawn.
+    """
+    z = torch.as_tensor(logits, dtype=torch.float64)
+    order = z.argsort(descending=True)[:shown]
+    p, q = objective.log_probs(z).exp()[order], objective.log_probs(z, tau).exp()[order]
+    figure, axes = _figure(1, 2, figsize=(9, 3.2))
+    places = np.arange(shown)
+    axes[0].bar(places - 0.2, p, 0.4, color="#0072B2", label="student p, T = 1")
+    axes[0].bar(places + 0.2, q, 0.4, color="#E69F00", label=f"self-teacher q, τ = {tau:.2f}")
+    axes[0].set(title=f"Student entropy {objective.entropy(z):.3f} nats, teacher "
+                f"{objective.entropy(z / tau):.3f}", ylabel="probability", ylim=(0, 1))
+    for shift, gradient, colour, name in (
+        (-0.2, objective.forward_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-FKL"], "forward KL"),
+        (0.2, objective.reverse_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-RKL"], "reverse KL"),
+    ):
+        axes[1].bar(places + shift, -gradient[order], 0.4, color=colour, label=name)
+    axes[1].axhline(0, color="0.6", linewidth=1)
+    axes[1].set(title="Descent direction on the logits", ylabel="nats per logit")
+    for axis in axes:
+        axis.set_xticks(places, [tokens[i] for i in order])
+        axis.set_xlabel("token, most likely first")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def collapse(metrics: pd.DataFrame, threshold: float) -> Figure:
+    """RL until collapse: entropy and reward over RL steps.
+
+    Args:
+        metrics: columns step, reward, rollout_entropy (nats, logged by verl before each update)
+            and token_entropy (nats, of saved checkpoints; NaN between them).
+        threshold: nats below which the policy counts as collapsed.
+    """
+    figure, axes = _figure(1, 2, figsize=(9, 3.2))
+    measured = metrics.dropna(subset=["token_entropy"])
+    axes[0].plot(metrics["step"], metrics["rollout_entropy"], color="0.6", linewidth=1,
+                 label="verl's log: training rollouts")
+    axes[0].plot(measured["step"], measured["token_entropy"], "o-", color="black", markersize=3,
+                 label="saved checkpoint, validation prompts")
+    axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="collapse threshold")
+    axes[0].set(title="Entropy", xlabel="RL step", ylabel="mean token entropy (nats, T = 1)",
+                ylim=(0, None))
+    axes[0].legend(fontsize=8)
+    axes[1].plot(metrics["step"], metrics["reward"], color="black", linewidth=1)
+    axes[1].set(title="Training reward", xlabel="RL step", ylabel="mean score of a step's rollouts")
+    return figure
+
+
+def reheating(metrics: pd.DataFrame, threshold: float, target: float) -> Figure:
+    """Reheating step by step: the measured entropy, then what swift logs beside it.
+
+    Args:
+        metrics: columns step, token_entropy with entropy_low and entropy_high (nats, of each
+            checkpoint), rollout_entropy and kl (nats, logged before the update), grad_norm.
+        threshold, target: nats, the collapse threshold (gate) and the recovery entropy (stop).
+    """
+    figure, axes = _figure(1, 3, figsize=(11, 3.2))
+    colour = COLOURS["+DAPO w/ PR-FKL"]
+    steps = metrics["step"]
+    axes[0].fill_between(steps, metrics["entropy_low"], metrics["entropy_high"], color=colour,
+                         alpha=0.2, linewidth=0, label="95% interval over prompts")
+    axes[0].plot(steps, metrics["token_entropy"], "o-", color=colour, markersize=3,
+                 label="checkpoint, validation prompts")
+    axes[0].plot(steps, metrics["rollout_entropy"], color="0.6", linewidth=1,
+                 label="swift's log: training rollouts")
+    axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="gate: collapsed below")
+    axes[0].axhline(target, color="#009E73", linestyle=":", label="stop: recovered above")
+    axes[0].set(title="Entropy", ylabel="mean token entropy (nats, T = 1)")
+    axes[0].legend(fontsize=7)
+    axes[1].plot(steps, 1000 * metrics["kl"], color=colour)
+    axes[1].set(title="KL to the self-teacher", ylabel="mean token KL (millinats)", ylim=(0, None))
+    axes[2].plot(steps, metrics["grad_norm"], color=colour)
+    axes[2].set(title="Gradient norm", ylabel="before clipping", ylim=(0, None))
+    for axis in axes:
+        axis.set_xlabel("reheating step")
+    return figure
+
+
+def fig1(gains: pd.DataFrame, tau: float) -> Figure:
+    """Fig. 1: where rollout and policy reheating act (a sketch), and what each gains.
+
+    Args:
+        gains: `tables.gains` against continued plain DAPO (points, an Estimate a cell).
+        tau: temperature of rollouts and teacher.
+    """
+    figure, axes = _figure(1, 4, figsize=(11, 3.1), width_ratios=[1, 1, 1.25, 1.25])
+    z = torch.tensor([4.0, 2.2, 1.2, 0.4, -0.3], dtype=torch.float64)  # a sharp position
+    collapsed, softened = objective.log_probs(z).exp(), objective.log_probs(z, tau).exp()
+    places = np.arange(len(z))
+    for axis, policy, title in (
+        (axes[0], collapsed, "Rollout reheating (RR)"),
+        (axes[1], softened, "Policy reheating (PR)"),
+    ):
+        axis.bar(places - 0.2, policy, 0.4, color="#0072B2", label="the policy that is trained")
+        axis.bar(places + 0.2, softened, 0.4, color="#E69F00", label="what rollouts sample from")
+        axis.set(title=title, xlabel="candidate token, by rank", ylim=(0, 1.1),
+                 xticks=places, xticklabels=places + 1)
+    axes[0].set_ylabel("probability (sketch)")
+    axes[0].legend(fontsize=7.5, loc="upper right")
+    for axis, metric in zip(axes[2:], gains.columns, strict=True):
+        _estimates(axis, gains[metric])
+        axis.set(title=f"Gain in {metric} over +DAPO", xlabel="points, 95% interval")
+    axes[3].set_yticklabels([])
+    return figure
+
+
+def _estimates(axis: Axes, estimates: pd.Series) -> None:
+    """A dot and its interval for each labelled Estimate, the first label on top."""
+    for place, (label, estimate) in enumerate(estimates.items()):
+        colour = COLOURS.get(label, "#555555")
+        axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
+        axis.plot(estimate.value, place, "o", color=colour)
+    axis.axvline(0, color="0.6", linewidth=1, zorder=0)
+    names = [label.removeprefix("+DAPO w/ ") for label in estimates.index]
+    axis.set_yticks(range(len(estimates)), names)
+    axis.invert_yaxis()
+
+
+def fig2(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: float) -> Figure:
+    """Fig. 2: reward and entropy over RL steps, before collapse and in every arm after it.
+
+    Args:
+        dynamics: columns arm, seed, step (RL steps since the base policy), reward (mean score
+            of the step's rollouts), token_entropy (nats, the one measure; NaN between checks).
+        collapse_entropy, recovery_entropy: nats, drawn as lines.
+    """
+    figure, axes = _figure(1, 2, figsize=(10, 3.6))
+    for arm, rows in dynamics.groupby("arm", sort=False):
+        colour = COLOURS.get(arm, "#555555")
+        for axis, column in zip(axes, ("reward", "token_entropy"), strict=True):
+            values = rows.dropna(subset=[column]).pivot_table(
+                index="step", columns="seed", values=column
+            )
+            if column == "reward":
+                values = values.rolling(10, min_periods=1, center=True).mean()
+            mean = values.mean(axis=1)
+            marker = "o" if column == "token_entropy" else None
+            axis.plot(mean.index, mean, color=colour, label=arm, marker=marker, markersize=3)
+            if values.shape[1] > 1:
+                axis.fill_between(mean.index, values.min(axis=1), values.max(axis=1),
+                                  color=colour, alpha=0.15, linewidth=0)
+    axes[0].set(title="Training reward", xlabel="RL step", ylabel="mean score of a step's rollouts")
+    axes[1].set(title="Entropy of the saved checkpoints", xlabel="RL step",
+                ylabel="mean token entropy (nats, T = 1)", yscale="log")
+    for level, text in ((collapse_entropy, "collapse"), (recovery_entropy, "recovery")):
+        axes[1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
+        axes[1].annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=7.5,
+                         ha="right", va="bottom", color="0.4")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    return figure

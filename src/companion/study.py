@@ -1,0 +1,106 @@
+"""The study in order (Eq. 4): RL until collapse, reheating, RL resumed, evaluation.
+
+Every function makes what is missing and reuses what is finished, so a notebook, the publisher
+and the command line all ask here and never say twice what an arm is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from companion import evaluate, reheat, rl
+from companion.params import ROOT, Profile
+from companion.runs import Run, finished_only
+
+DAPO = "+DAPO"
+"""Plain DAPO continued from the collapsed policy: what every other arm is compared with."""
+REHEATED = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
+ARMS = [DAPO, f"{DAPO} w/ RR", *(f"{DAPO} w/ {name}" for name in REHEATED)]
+ROWS = ["Base", "Collapsed", *ARMS]
+"""The rows of Table 1, in the paper's order; the collapsed row and PR-scale are ours."""
+
+
+def base(profile: Profile) -> Path:
+    """The policy before any RL."""
+    return ROOT / profile.task.base
+
+
+def collapsed(profile: Profile) -> Path:
+    """The collapsed policy: this profile's own if its run is finished, else the shipped one.
+
+    Lets a notebook start at any stage; `rl.collapse` makes the profile's own.
+    """
+    run = rl.collapse_run(profile)
+    if run.finished:
+        return run.policy
+    return ROOT / profile.task.collapsed if profile.task.collapsed else rl.collapse(profile).policy
+
+
+def reheated(profile: Profile) -> dict[str, Run]:
+    """The collapsed policy after each reheating, by the name of its arm.
+
+    PR-scale divides the final norm's weight by tau; PR-scale* by the tau whose entropy equals
+    what PR-FKL reached, so that the two differ in how the entropy was raised and in nothing else.
+    """
+    start, tau = collapsed(profile), profile.reheat.tau
+    forward = reheat.reheat(profile, start, direction="forward")
+    matched = reheat.matching_tau(profile, start, forward.result["token_entropy"])
+    return {
+        "PR-RKL": reheat.reheat(profile, start, direction="reverse"),
+        "PR-FKL": forward,
+        "PR-scale": reheat.scale(profile, start, tau),
+        "PR-scale*": reheat.scale(profile, start, matched),
+    }
+
+
+def continued(profile: Profile) -> dict[str, Run]:
+    """RL resumed: every arm for the same steps on the same prompts, by its row of Table 1."""
+    start = collapsed(profile)
+    arms = {
+        DAPO: rl.resume(profile, start, arm=DAPO),
+        f"{DAPO} w/ RR": rl.resume(
+            profile, start, arm=f"{DAPO} w/ RR", temperature=profile.rl.rr_temperature
+        ),
+    }
+    for name, run in reheated(profile).items():
+        arm = f"{DAPO} w/ {name}"
+        arms[arm] = rl.resume(profile, run.policy, arm=arm)
+    return arms
+
+
+def evaluations(profile: Profile) -> dict[str, Run]:
+    """Every policy of the study on the held-out suites, in the order of Table 1."""
+    policies = {
+        "Base": base(profile),
+        "Collapsed": collapsed(profile),
+        **{name: run.policy for name, run in reheated(profile).items()},
+        **{name: run.policy for name, run in continued(profile).items()},
+    }
+    return evaluate.evaluate_each(profile, policies)
+
+
+def reheated_rows(evaluations: dict[str, Run]) -> list[Run]:
+    """Of all evaluations, the collapsed policy and what each reheating made of it."""
+    return [evaluations[label] for label in ("Collapsed", *REHEATED)]
+
+
+def training_runs(profile: Profile) -> dict[str, Run]:
+    """The RL runs, by arm: to collapse, then every continued one."""
+    return {"Collapsed": rl.collapse(profile), **continued(profile)}
+
+
+def finished(profile: Profile) -> list[Run]:
+    """Every run of this seed's study; ValueError, and nothing made, if one is not finished."""
+    with finished_only():
+        return [
+            *training_runs(profile).values(),
+            *reheated(profile).values(),
+            *evaluations(profile).values(),
+        ]
+
+
+def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """The samples of these policies, in this order."""
+    return pd.concat([samples[samples["label"] == label] for label in labels], ignore_index=True)

@@ -1,0 +1,1 @@
+"""What the policies are trained and evaluated on."""

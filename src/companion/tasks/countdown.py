@@ -1,0 +1,228 @@
+"""Countdown: reach a target with + - * / from numbers that are all used exactly once.
+
+An answer is a search: attempts of one step a line, each step followed by the numbers left.
+A line that ends in "no" retracts the attempt; one that ends in "yes" closes the answer. To the
+prompt "3 5 7 -> 36", for example:
+
+    3 + 5 = 8 : 7 8
+    8 - 7 = 1 no
+    5 + 7 = 12 : 3 12
+    12 * 3 = 36 yes
+
+Only the last attempt is judged, as of a mathematics answer only the final result is. Everything
+is checked by rule; no text is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+OPERATORS = ("+", "-", "*", "/")
+LARGEST = 100
+"""Every number written, intermediate results included, lies in 0..LARGEST."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Problems of `count` numbers, the largest of them in `low`..`high`."""
+
+    count: int
+    low: int
+    high: int
+
+
+SUITES = {
+    "three-small": Suite(3, 1, 12),
+    "three-large": Suite(3, 13, 20),
+    "four-small": Suite(4, 1, 8),
+    "four-middle": Suite(4, 9, 14),
+    "four-large": Suite(4, 15, 20),
+}
+"""The five graded suites, easiest first; disjoint by their largest number."""
+OOD = "five"
+"""The out-of-distribution suite: one number more than in any problem trained on."""
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    numbers: tuple[int, ...]
+    target: int
+
+    @property
+    def key(self) -> str:
+        """The same for every order of the numbers: "3 5 7 -> 36"."""
+        return f"{' '.join(map(str, sorted(self.numbers)))} -> {self.target}"
+
+
+def prompt(problem: Problem) -> str:
+    """The user message, such as "5 3 7 -> 36"."""
+    return f"{' '.join(map(str, problem.numbers))} -> {problem.target}"
+
+
+def parse_prompt(text: str) -> Problem:
+    """The problem that `prompt` wrote as `text`; ValueError for any other text."""
+    numbers, _, target = text.partition(" -> ")
+    words = [*numbers.split(), target]
+    if len(words) < 3 or not all(map(_is_number, words)):
+        raise ValueError(f"prompt is {text!r} and must read like '5 3 7 -> 36'")
+    return Problem(tuple(map(int, words[:-1])), int(target))
+
+
+def apply(left: int, operator: str, right: int) -> int | None:
+    """left operator right, or None where that is no whole number in 0..LARGEST."""
+    if operator == "/":
+        result = left // right if right and left % right == 0 else -1
+    else:
+        result = {"+": left + right, "-": left - right, "*": left * right}[operator]
+    return result if 0 <= result <= LARGEST else None
+
+
+def verify(problem: Problem, answer: str) -> bool:
+    """Whether the last attempt of `answer` (text without special tokens) solves `problem`.
+
+    Each of its steps must be right, use two numbers at hand and state, in any order, what is
+    left; the last step leaves the target alone and is marked "yes".
+    """
+    lines = [line.split() for line in answer.split("\n")]
+    closed = [i for i, line in enumerate(lines[:-1]) if line and line[-1] in ("no", "yes")]
+    numbers = sorted(problem.numbers)
+    for line in lines[closed[-1] + 1 if closed else 0 :]:
+        numbers = _after(numbers, line)
+    return numbers == [problem.target]
+
+
+def _after(numbers: list[int], line: list[str]) -> list[int]:
+    """The numbers left after the step on `line`, sorted; none where it is wrong."""
+    if len(line) < 6 or line[1] not in OPERATORS or line[3] != "=":
+        return []
+    left, right, result = line[0], line[2], line[4]
+    if not all(map(_is_number, (left, right, result, *line[6:]))):
+        return []
+    rest = list(numbers)
+    for used in (int(left), int(right)):
+        if used not in rest:
+            return []
+        rest.remove(used)
+    if apply(int(left), line[1], int(right)) != int(result):
+        return []
+    rest = sorted([*rest, int(result)])
+    mark, stated = line[5], sorted(map(int, line[6:]))
+    last = len(rest) == 1
+    return rest if (mark, stated) == (("yes", []) if last else (":", rest)) else []
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 3
+
+
+def random_attempt(numbers: tuple[int, ...], rng: random.Random) -> list[str]:
+    """The lines of a random correct attempt, each step drawn evenly from all there are.
+
+    The last line ends in its result, still without a mark.
+    """
+    lines, left = [], list(numbers)
+    while len(left) > 1:
+        # Never empty: of two numbers the larger minus the smaller is always in range.
+        i, j, operator, result = rng.choice([
+            (i, j, operator, result)
+            for i, a in enumerate(left)
+            for j, b in enumerate(left)
+            for operator in OPERATORS
+            if i != j and (result := apply(a, operator, b)) is not None
+        ])
+        line = f"{left[i]} {operator} {left[j]} = {result}"
+        left = [number for k, number in enumerate(left) if k not in (i, j)] + [result]
+        lines.append(line if len(left) == 1 else f"{line} : {' '.join(map(str, left))}")
+    return lines
+
+
+def reached(attempt: list[str]) -> int:
+    """The result of an attempt's last line."""
+    return int(attempt[-1].split(" = ")[1])
+
+
+def random_problem(suite: Suite, rng: random.Random) -> tuple[Problem, list[str]]:
+    """A problem of `suite`, of whatever split, with the attempt its target comes from.
+
+    The target is at least 10 and none of the numbers, so that it has to be worked for.
+    """
+    while True:
+        numbers = tuple(rng.randint(1, suite.high) for _ in range(suite.count))
+        if max(numbers) < suite.low:
+            continue
+        solution = random_attempt(numbers, rng)
+        if reached(solution) >= 10 and reached(solution) not in numbers:
+            return Problem(numbers, reached(solution)), solution
+
+
+def split_of(problem: Problem) -> str:
+    """The one split a problem belongs to: 80% train, 10% validation, 10% test, by a hash."""
+    bucket = int(hashlib.sha256(problem.key.encode()).hexdigest(), 16) % 10
+    return {0: "validation", 1: "test"}.get(bucket, "train")
+
+
+@lru_cache
+def problems(split: str, suite: str, count: int) -> list[Problem]:
+    """The first `count` problems of a suite in a split: always the same, no two alike.
+
+    Raises:
+        ValueError: no such split or suite, or it holds fewer problems.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is '{split}' and must be one of {', '.join(SPLITS)}")
+    suites = {**SUITES, OOD: Suite(5, 1, 12)}
+    if suite not in suites:
+        raise ValueError(f"suite is '{suite}' and must be one of {', '.join(suites)}")
+    rng = random.Random(f"{split}/{suite}")
+    found: dict[str, Problem] = {}
+    for _ in range(50 * count + 1000):
+        problem, _ = random_problem(suites[suite], rng)
+        if split_of(problem) == split:
+            found.setdefault(problem.key, problem)
+        if len(found) == count:
+            return list(found.values())
+    raise ValueError(f"count is {count} and must be below {len(found)} for {split}/{suite}")
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""Qwen3's, without its system message, tools and thinking."""
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word, number, sign or line end, in Qwen's chat format; 116 tokens.
+
+    verl 0.9.1 (utils/tokenizer/continuous_token.py) needs "\\n" as one token and <|im_end|>.
+    Decoding joins the tokens with spaces, line ends included: " \\n ".
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "\n", "->"]
+    words += [*OPERATORS, "=", ":", "no", "yes", *map(str, range(LARGEST + 1))]
+    vocabulary = {word: token for token, word in enumerate(words)}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split("\n", "isolated")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=256,
+    )

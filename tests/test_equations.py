@@ -1,0 +1,28 @@
+"""The live check of App. B holds on any logits and would notice a wrong equation."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from companion import objective
+from companion.analysis import equations
+
+LOGITS = torch.tensor([3.0, 1.0, 0.5, -2.0])
+
+
+@given(
+    st.lists(st.floats(-6, 6), min_size=2, max_size=20),
+    st.sampled_from([1 / 1.2, 1.1, 1.2, 1.5]),
+)
+def test_every_equation_holds(logits, tau):
+    # Tokens a rounding apart may swap ranks when flattened: spread them.
+    spread = torch.tensor(sorted(logits)) + 0.01 * torch.arange(len(logits))
+    assert (equations.check(spread, tau)["largest difference"] < 1e-9).all()
+
+
+def test_a_wrong_gradient_is_seen(monkeypatch):
+    right = objective.reverse_kl
+    monkeypatch.setattr(objective, "reverse_kl", lambda z, tau: 1.01 * right(z, tau))
+    wrong = equations.check(LOGITS, 1.2).set_index("equation")["largest difference"]
+    assert (wrong.loc[["15", "17", "18", "20"]] > 1e-5).all()
+    assert wrong.loc["10"] < 1e-12

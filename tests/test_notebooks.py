@@ -1,0 +1,87 @@
+"""The notebooks: committed clean, run end to end on `smoke` with every framework, reproducible."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from companion import params, reproduce
+from companion.params import ROOT
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMOKE = ROOT / "runs" / "smoke"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_without_outputs_and_with_parameters(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not [c for c in code if c.outputs or c.execution_count]
+    tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert {"profile", "seed"} <= set(papermill.inspect_notebook(str(path)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_logic_lives_in_the_package(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert not re.search(r"^\s*(def|class|while|for|if|try)\b", cell.source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_ignored_output_says_why(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "NBVAL" in cell.source:
+            assert re.match(r"# NBVAL_IGNORE_OUTPUT\n# \w.{10,}\n", cell.source)
+
+
+def test_unknown_notebooks_and_parameters_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="notebook '05' does not exist; use one of 00_overview"):
+        reproduce.notebooks(["05"])
+    with pytest.raises(ValueError, match="'tua' is no parameter of 02_reheat.ipynb; it has .*tau"):
+        reproduce.execute(ROOT / "notebooks/02_reheat.ipynb", tmp_path / "out.ipynb", {"tua": 1})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def run(*words):
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{words} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
+    run("-m", "companion.reproduce", "--profile", "smoke")
+    return SMOKE / f"notebooks-seed{params.load('smoke').seed}"
+
+
+@pytest.mark.timeout(2400)
+def test_smoke_runs_every_framework(executed):
+    assert [path.name for path in sorted(executed.glob("*.ipynb"))] == [p.name for p in NOTEBOOKS]
+    made = {path.name.split("-")[0] for path in SMOKE.iterdir() if (path / "run.json").exists()}
+    assert {"rl", "reheat", "scale", "evaluate"} <= made
+    page = (executed / "report.html").read_text()
+    assert "http-equiv" not in page and page.count("<img") >= 5
+
+
+@pytest.mark.timeout(1200)
+def test_nbval_reproduces_text_and_tables_twice(executed):
+    for _ in range(2):
+        out = run(
+            "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "-q", "-c", "/dev/null",
+            *map(str, sorted(executed.glob("*.ipynb"))),
+        )
+        assert re.search(r"\d+ passed", out) and "failed" not in out
+
+
+@pytest.mark.timeout(900)
+def test_a_second_reproduce_trains_nothing(executed):
+    before = {p: p.stat().st_mtime_ns for p in SMOKE.glob("*/run.json")}
+    run("-m", "companion.reproduce", "--profile", "smoke")
+    assert {p: p.stat().st_mtime_ns for p in SMOKE.glob("*/run.json")} == before

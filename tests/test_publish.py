@@ -1,0 +1,82 @@
+"""Publishing copies measurements once, overwrites nothing, and redraws without training."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from companion import evaluate, params, publish, redraw, report, runs, study
+from companion.analysis import collect
+
+PROFILE = params.load("smoke", {"seed": 7})
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    for module in (runs, publish, redraw, collect, report):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    return tmp_path
+
+
+def finished_run(root, stage, settings, name, **files):
+    folder = root / "runs" / "smoke" / name
+    folder.mkdir(parents=True)
+    identity = {"stage": stage, "settings": settings | {"seed": 7}, "inputs": {"policy": name}}
+    (folder / "run.json").write_text(json.dumps(identity | {"status": "finished", "result": {
+        "token_entropy": {"value": 0.1, "low": 0.09, "high": 0.11}}}))
+    (folder / "policy").mkdir()
+    for file, frame in files.items():
+        if file == "samples":
+            frame.to_parquet(folder / "samples.parquet")
+        else:
+            frame.to_json(folder / "metrics.jsonl", orient="records", lines=True)
+    return runs.read_run(folder)
+
+
+@pytest.fixture
+def finished(root, monkeypatch):
+    """A study of hand-made runs, as the stages would have left them."""
+    metrics = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
+    made = [
+        finished_run(root, "rl", {"arm": arm}, f"rl-{i}", metrics=metrics)
+        for i, arm in enumerate(("Collapsed", *study.ARMS))
+    ]
+    for i, label in enumerate((*study.ROWS, *study.REHEATED)):
+        samples = pd.DataFrame([
+            {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
+            for suite in (*evaluate.SUITES, evaluate.OOD) for p in range(4) for s in range(8)
+        ])
+        settings = {"label": label, "split": "test", "samples": 8}
+        made.append(finished_run(root, "evaluate", settings, f"evaluate-{i}", samples=samples))
+    monkeypatch.setattr(study, "finished", lambda profile: made)
+    return made
+
+
+def test_publishes_measurements_and_no_checkpoints(root, finished):
+    target = publish.publish(PROFILE)
+    assert {p.name for p in (target / "runs").iterdir()} == {run.name for run in finished}
+    assert not list(target.rglob("policy"))
+    assert {p.name for p in (target / "figures").iterdir()} >= {"fig01.png", "fig02.svg", "fig02.csv"}
+    assert {"table1.csv", "table1.md", "ood.csv"} <= {p.name for p in (target / "tables").iterdir()}
+
+
+def test_publishing_twice_changes_nothing(root, finished):
+    target = publish.publish(PROFILE)
+    before = {p: p.read_bytes() for p in target.rglob("*") if p.suffix in (".json", ".csv", ".md")}
+    publish.publish(PROFILE)
+    assert before == {p: p.read_bytes() for p in before}
+
+
+def test_another_measurement_of_the_same_is_refused_and_nothing_is_written(root, finished):
+    publish.publish(PROFILE)
+    old = root / "results" / "smoke" / "runs" / finished[0].name
+    kept = old.with_name("rl-from-another-machine")
+    old.rename(kept)
+    with pytest.raises(ValueError, match="rl-from-another-machine, another measurement of rl-0"):
+        publish.publish(PROFILE)
+    assert kept.exists() and not old.exists()
+
+
+def test_redrawing_without_measurements_is_one_sentence(root):
+    with pytest.raises(ValueError, match="'smoke' has no published runs; make some with: make"):
+        redraw.redraw("smoke")

@@ -1,0 +1,96 @@
+"""Tables and figures from hand-made measurements."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from companion import figures, report, study, tables
+
+SUITES = ["easy", "hard"]
+
+
+def samples(rates, seeds=(1,), problems=20, k=4):
+    """Problem p of a policy is right in the first round(rate * k) of its k samples."""
+    return pd.DataFrame([
+        {"label": label, "seed": seed, "suite": suite, "problem": f"p{problem:02d}", "sample": s,
+         "correct": s < round(rate * k)}
+        for label, rate in rates.items() for seed in seeds for suite in SUITES
+        for problem in range(problems) for s in range(k)
+    ])
+
+
+def test_table1_cells_by_hand():
+    frame = samples({"Base": 0.25, "+DAPO": 0.75})
+    frame.loc[(frame["label"] == "Base") & (frame["suite"] == "hard"), "correct"] = False
+    table = tables.table1(frame, SUITES)
+    assert table.loc["Base", ("easy", "avg@4")].value == 25
+    assert table.loc["Base", ("easy", "pass@4")].value == 100
+    assert table.loc["Base", ("hard", "pass@4")].value == 0
+    assert table.loc["Base", ("Avg", "avg@4")].value == 12.5
+    assert table.loc["+DAPO", ("Avg", "pass@4")].value == 100
+
+
+def test_the_order_of_samples_does_not_matter():
+    frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
+    shuffled = frame.sample(frac=1, random_state=0)
+    ordered = study.in_order(shuffled, ["Base", "+DAPO"])
+    pd.testing.assert_frame_equal(
+        tables.show(tables.table1(frame, SUITES)), tables.show(tables.table1(ordered, SUITES))
+    )
+
+
+def test_gains_are_against_the_named_policy_and_leave_it_out():
+    gains = tables.gains(samples({"a": 0.25, "b": 0.75}), SUITES, against="a")
+    assert list(gains.index) == ["b"]
+    assert gains.loc["b", "avg@4"].value == 50 and gains.loc["b", "pass@4"].value == 0
+
+
+def test_tidy_keeps_every_number_and_csv_reads_back(tmp_path):
+    table = tables.table1(samples({"Base": 0.25, "+DAPO": 0.75}), SUITES)
+    report.save_estimates(tmp_path, "table1", table)
+    rows = pd.read_csv(tmp_path / "table1.csv")
+    assert len(rows) == 2 * 3 * 2
+    row = rows.query("policy == 'Base' and suite == 'easy' and metric == 'avg@4'").iloc[0]
+    assert row["value"] == 25 and row["low"] <= 25 <= row["high"]
+    assert "| Base" in (tmp_path / "table1.md").read_text()
+
+
+def dynamics(seeds):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame([
+        {"arm": arm, "seed": seed, "step": step, "reward": rng.random(),
+         "token_entropy": 0.3 / step if step % 5 == 0 else np.nan}
+        for arm in ("Collapsed", *study.ARMS) for seed in seeds for step in range(1, 21)
+    ])
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
+def test_fig2_draws_every_arm_once_and_a_band_over_seeds(seeds):
+    figure = figures.fig2(dynamics(seeds), 0.1, 0.15)
+    arms = len(study.ARMS) + 1
+    reward, entropy = figure.axes
+    assert len(reward.lines) == arms and len(entropy.lines) == arms + 2
+    assert len(reward.collections) == (arms if len(seeds) > 1 else 0)
+    assert "nats" in entropy.get_ylabel()
+
+
+def test_fig1_marks_each_gain_with_its_interval(tmp_path):
+    rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(study.ARMS)}
+    gains = tables.gains(samples(rates), SUITES, against=study.DAPO)
+    figure = figures.fig1(gains, 1.2)
+    assert [t.get_text() for t in figure.axes[2].get_yticklabels()] == [
+        arm.removeprefix("+DAPO w/ ") for arm in study.ARMS[1:]
+    ]
+    report.save_figure(tmp_path, "fig01", figure, tables.tidy(gains))
+    assert {p.name for p in tmp_path.iterdir()} == {"fig01.png", "fig01.svg", "fig01.csv"}
+
+
+def test_svg_is_the_same_twice(tmp_path):
+    for name in ("one", "two"):
+        report.save_figure(tmp_path, name, figures.fig2(dynamics((1,)), 0.1, 0.15), dynamics((1,)))
+    assert (tmp_path / "one.svg").read_text() == (tmp_path / "two.svg").read_text()
+
+
+def test_every_arm_has_its_own_colour():
+    colours = [figures.COLOURS[arm] for arm in study.ARMS]
+    assert len(set(colours)) == len(colours)
