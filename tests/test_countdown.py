@@ -14,7 +14,7 @@ TOKENIZER = countdown.tokenizer()
 PROBLEM = Problem((3, 5, 7), 36)
 SOLVED = "5 + 7 = 12 : 3 12 \n 12 * 3 = 36 yes"
 
-suites = st.sampled_from(list(countdown.SUITES.values()))
+counts = st.sampled_from([3, 4])
 seeds = st.integers(0, 2**32)
 
 
@@ -52,6 +52,7 @@ def test_accepts(answer: str) -> None:
         "6 * 6 = 36 : 36 \n 36 yes",
         "5 * 7 = 35 : 3 35 \n 35 + 1 = 36 yes",
         "5 * 7 = 35 : 3 35 \n 35 + 3 = 38 yes",
+        "5 * 7 = 35 : 3 35 \n 35 + 3 = 36 yes",
         "5 + 7 = 12 : 3 12 \n 12 ** 3 = 36 yes",
         "5 +- 7 = 12 : 3 12 \n 12 * 3 = 36 yes",
         f"{SOLVED} \n 3 + 5 = 8",
@@ -74,10 +75,10 @@ def test_apply(left: int, operator: str, right: int, result: int | None) -> None
     assert countdown.apply(left, operator, right) == result
 
 
-@given(suites, seeds)
-def test_a_random_attempt_verifies_if_and_only_if_it_ends_on_the_target(suite, seed) -> None:
+@given(counts, seeds)
+def test_a_random_attempt_verifies_if_and_only_if_it_ends_on_the_target(count, seed) -> None:
     rng = random.Random(seed)
-    problem, solution = countdown.random_problem(suite, rng)
+    problem, solution = countdown.random_problem(count, rng)
     attempt = countdown.random_attempt(problem.numbers, rng)
     assert verify(problem, " \n ".join(solution) + " yes")
     reaches = countdown.reached(attempt) == problem.target
@@ -85,20 +86,19 @@ def test_a_random_attempt_verifies_if_and_only_if_it_ends_on_the_target(suite, s
     assert not verify(problem, " \n ".join(attempt) + " no")
 
 
-@given(suites, seeds, st.data())
-def test_a_solution_with_one_changed_number_fails(suite, seed, data) -> None:
-    problem, solution = countdown.random_problem(suite, random.Random(seed))
+@given(counts, seeds, st.data())
+def test_a_solution_with_one_changed_number_fails(count, seed, data) -> None:
+    problem, solution = countdown.random_problem(count, random.Random(seed))
     words = (" \n ".join(solution) + " yes").split(" ")
     place = data.draw(st.sampled_from([i for i, word in enumerate(words) if word.isdigit()]))
     other = data.draw(st.integers(0, countdown.LARGEST).filter(lambda n: n != int(words[place])))
     words[place] = str(other)
-    # 0 * 3 = 0 stays right arithmetic whatever replaces the 3, but 3 was to be used.
     assert not verify(problem, " ".join(words))
 
 
-@given(suites, seeds, st.data())
-def test_a_solution_with_one_word_less_fails(suite, seed, data) -> None:
-    problem, solution = countdown.random_problem(suite, random.Random(seed))
+@given(counts, seeds, st.data())
+def test_a_solution_with_one_word_less_fails(count, seed, data) -> None:
+    problem, solution = countdown.random_problem(count, random.Random(seed))
     words = (" \n ".join(solution) + " yes").split(" ")
     del words[data.draw(st.integers(0, len(words) - 1))]
     assert not verify(problem, " ".join(words))
@@ -109,10 +109,10 @@ def test_any_text_is_judged(text: str) -> None:
     assert not verify(PROBLEM, text)
 
 
-@given(suites, seeds, st.sampled_from(base.PHASES))
-def test_searches_survive_the_tokenizer(suite, seed, phase) -> None:
+@given(counts, seeds, st.sampled_from(base.PHASES))
+def test_searches_survive_the_tokenizer(count, seed, phase) -> None:
     rng = random.Random(seed)
-    problem, solution = countdown.random_problem(suite, rng)
+    problem, solution = countdown.random_problem(count, rng)
     search = base.search(problem, solution, phase, rng)
     tokens = TOKENIZER(search)["input_ids"]
     assert len(tokens) == len(search.split(" "))
@@ -135,9 +135,9 @@ def test_chat_template_is_qwens() -> None:
     assert len({TOKENIZER.eos_token_id, TOKENIZER.pad_token_id}) == 2
 
 
-@given(suites, seeds)
-def test_prompts_are_read_back(suite, seed) -> None:
-    problem, _ = countdown.random_problem(suite, random.Random(seed))
+@given(counts, seeds)
+def test_prompts_are_read_back(count, seed) -> None:
+    problem, _ = countdown.random_problem(count, random.Random(seed))
     assert countdown.parse_prompt(prompt(problem)) == problem
 
 
@@ -149,10 +149,10 @@ def test_other_prompts_are_refused(text: str) -> None:
 
 def test_splits_are_disjoint_whatever_the_order_of_the_numbers() -> None:
     keys = {
-        split: {p.key for suite in SUITES for p in countdown.problems(split, suite, 200)}
+        split: {p.key for suite in SUITES for p in countdown.problems(split, suite, 100)}
         for split in countdown.SPLITS
     }
-    assert all(len(found) == 200 * len(SUITES) for found in keys.values())
+    assert all(len(found) == 100 * len(SUITES) for found in keys.values())
     assert not keys["train"] & keys["test"]
     assert not keys["train"] & keys["validation"]
     assert not keys["validation"] & keys["test"]
@@ -163,11 +163,17 @@ def test_splits_are_disjoint_whatever_the_order_of_the_numbers() -> None:
 def test_problems_are_fixed_and_in_their_suite(suite: str) -> None:
     few, many = countdown.problems("test", suite, 20), countdown.problems("test", suite, 60)
     assert many[:20] == few
-    if suite != countdown.OOD:
-        limits = countdown.SUITES[suite]
-        for problem in many:
-            assert len(problem.numbers) == limits.count
-            assert limits.low <= max(problem.numbers) <= limits.high
+    assert {len(p.numbers) for p in many} == {4 if suite == countdown.OOD else 3}
+    assert suite == countdown.OOD or all(countdown.suite_of(p) == suite for p in many)
+
+
+def test_chance_is_the_share_of_random_attempts_that_hit() -> None:
+    # 1 1 1 -> 3: of 1+1, 1-1, 1*1, 1/1 (each 6 times), 1+1 leaves 2 and 1, which have
+    # 2+1, 1+2, 2-1, 2*1, 1*2, 2/1 as steps: two of six reach 3.
+    assert countdown.chance(Problem((1, 1, 1), 3)) == pytest.approx(1 / 4 * 2 / 6)
+    rng = random.Random(0)
+    hits = [countdown.reached(countdown.random_attempt((3, 5, 7), rng)) == 36 for _ in range(20000)]
+    assert countdown.chance(PROBLEM) == pytest.approx(sum(hits) / len(hits), abs=0.005)
 
 
 def test_base_rows_come_from_the_train_split() -> None:
@@ -176,15 +182,15 @@ def test_base_rows_come_from_the_train_split() -> None:
         tokens, answer = base.example(TOKENIZER, base.PHASES[-1], rng)
         content = TOKENIZER.decode(tokens[3:-5])
         assert countdown.split_of(countdown.parse_prompt(content)) == "train"
-        assert 0 < len(answer) <= base.ANSWER_TOKENS
+        assert len(answer) <= base.ANSWER_TOKENS
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dev", "five", 1), "split is 'dev'"),
+        (("dev", "middle", 1), "split is 'dev'"),
         (("test", "six", 1), "suite is 'six'"),
-        (("test", "three-small", 1000), "count is 1000"),
+        (("validation", "very easy", 500), "count is 500"),
     ],
 )
 def test_bad_requests_are_refused(arguments: tuple, message: str) -> None:

@@ -18,12 +18,13 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def finished_run(root, stage, settings, name, **files):
+def finished_run(root, stage, settings, name, arm=None, **files):
     folder = root / "runs" / "smoke" / name
     folder.mkdir(parents=True)
     identity = {"stage": stage, "settings": settings | {"seed": 7}, "inputs": {"policy": name}}
-    (folder / "run.json").write_text(json.dumps(identity | {"status": "finished", "result": {
-        "token_entropy": {"value": 0.1, "low": 0.09, "high": 0.11}}}))
+    result = {"token_entropy": {"value": 0.1, "low": 0.09, "high": 0.11}}
+    record = identity | {"status": "finished", "arm": arm, "result": result}
+    (folder / "run.json").write_text(json.dumps(record))
     (folder / "policy").mkdir()
     for file, frame in files.items():
         if file == "samples":
@@ -38,7 +39,10 @@ def finished(root, monkeypatch):
     """A study of hand-made runs, as the stages would have left them."""
     metrics = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
     made = [
-        finished_run(root, "rl", {"arm": arm}, f"rl-{i}", metrics=metrics)
+        finished_run(
+            root, "rl", {"stop_entropy": None if i else 0.1, "steps": i}, f"rl-{i}", arm,
+            metrics=metrics,
+        )
         for i, arm in enumerate(("Collapsed", *study.ARMS))
     ]
     for i, label in enumerate((*study.ROWS, *study.REHEATED)):

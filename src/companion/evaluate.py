@@ -40,6 +40,15 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     return ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
 
 
+def entropy_row(measured: Estimate) -> dict[str, float]:
+    """The measure as columns of metrics.jsonl, in nats: token_entropy and its interval."""
+    return {
+        "token_entropy": measured.value,
+        "entropy_low": measured.low,
+        "entropy_high": measured.high,
+    }
+
+
 def entropy_prompts(profile: Profile) -> list[str]:
     """The fixed validation prompts of the entropy measure."""
     each = -(-profile.entropy.prompts // len(SUITES))
@@ -47,7 +56,9 @@ def entropy_prompts(profile: Profile) -> list[str]:
     return [countdown.prompt(problem) for problem in problems[: profile.entropy.prompts]]
 
 
-def evaluate(profile: Profile, policy: Path, label: str, split: str = "test") -> runs.Run:
+def evaluate(
+    profile: Profile, policy: Path, label: str, split: str = "test", engine: str | None = None
+) -> runs.Run:
     """Sample `policy` on the five suites and the out-of-distribution one; keep every sample.
 
     The run's folder gets samples.parquet (one row a sample: suite, problem, prompt, answer,
@@ -56,11 +67,13 @@ def evaluate(profile: Profile, policy: Path, label: str, split: str = "test") ->
     Args:
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
         split: "validation" to choose settings, "test" to report.
+        engine: "transformers" or "vllm"; the profile's if None.
     """
+    engine = profile.evaluation.engine if engine is None else engine
     settings = {
         "split": split, "seed": profile.seed, "label": label,
         "problems": getattr(profile.task, f"{split}_problems"),
-        **profile.evaluation.model_dump(exclude={"bootstrap"}),
+        **profile.evaluation.model_dump(exclude={"bootstrap"}), "engine": engine,
         "entropy_prompts": profile.entropy.prompts,
     }
     run = runs.open_run(
@@ -70,7 +83,8 @@ def evaluate(profile: Profile, policy: Path, label: str, split: str = "test") ->
     if run.finished:
         return run
     with run.recording() as result:
-        _samples(profile, policy, split).to_parquet(run.folder / "samples.parquet", index=False)
+        samples = _samples(profile, policy, split, engine)
+        samples.to_parquet(run.folder / "samples.parquet", index=False)
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
     return run
@@ -86,7 +100,15 @@ def evaluate_each(
     }
 
 
-def _samples(profile: Profile, policy: Path, split: str) -> pd.DataFrame:
+def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
+    """The policy's validation problems, answered through transformers and through vLLM."""
+    return [
+        evaluate(profile, policy, f"{label}, {engine}", "validation", engine)
+        for engine in ("transformers", "vllm")
+    ]
+
+
+def _samples(profile: Profile, policy: Path, split: str, engine: str) -> pd.DataFrame:
     settings = profile.evaluation
     rows = pd.DataFrame(
         [
@@ -98,7 +120,7 @@ def _samples(profile: Profile, policy: Path, split: str) -> pd.DataFrame:
             for k in range(settings.samples)
         ]
     )
-    if settings.engine == "vllm":
+    if engine == "vllm":
         from companion.adapters.vllm_engine import sample_policy
     else:
         from companion.sampling import sample_policy

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from companion import runs
-from companion.evaluate import token_entropy
+from companion.analysis.statistics import Estimate
+from companion.evaluate import entropy_row, token_entropy
 from companion.launch import launch
 from companion.objective import Direction
 from companion.params import ROOT, Profile, check_tau
@@ -50,7 +51,8 @@ def reheat(
     recovery entropy; for tau < 1 (cooling) the other way round, at the collapse threshold.
     metrics.jsonl has one line a step: `token_entropy` (nats, of the checkpoint after the step;
     step 0 is `start`), and of the step's rollouts, before the update, `rollout_entropy` and `kl`
-    (nats a token), `grad_norm`, `completion_length` (tokens) and `truncated` (fraction).
+    (nats a token), `grad_norm`, `response_length` (tokens), `truncated` (fraction) and `seconds`
+    (rollouts and update, without saving and measuring).
     The run's result holds `token_entropy`, `step` and `recovered` of the policy it kept.
 
     Args:
@@ -80,12 +82,12 @@ def reheat(
     if run.finished:
         return run
 
-    entropy = token_entropy(start, profile).value
+    before = token_entropy(start, profile)
     if not force:
-        check_gate(profile, entropy)
+        check_gate(profile, before.value)
     words, settings = command(profile, start, run.folder), environment(profile)
     with run.recording(words, environment=settings) as result:
-        if checkpoint := _last_measured(run, entropy):
+        if checkpoint := _last_measured(run, before):
             words += ["--resume_from_checkpoint", str(checkpoint)]
         if not _decided(profile, run):
             write_inputs(profile, direction, run.folder)
@@ -101,7 +103,7 @@ def reheat(
             )
         _keep(profile, run, step)
         result.update(
-            start_entropy=entropy, token_entropy=reached, step=step,
+            start_entropy=before.value, token_entropy=reached, step=step,
             recovered=crossed(profile, reached),
         )
     if not result["recovered"]:
@@ -264,7 +266,11 @@ def environment(profile: Profile) -> dict[str, str]:
     hardware = profile.hardware
     if hardware.platform == "gpu":
         return {"NPROC_PER_NODE": str(hardware.gpus_per_node), "NNODES": str(hardware.nodes)}
-    return {"OMP_NUM_THREADS": str(hardware.threads), "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        "OMP_NUM_THREADS": str(hardware.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # idle threads leave the core to whoever waits for it
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
@@ -273,14 +279,14 @@ def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     problems = [p for suite in countdown.SUITES for p in countdown.problems("train", suite, each)]
     (folder / PROMPTS).write_text("".join(
         json.dumps({"messages": [{"role": "user", "content": countdown.prompt(problem)}]}) + "\n"
-        for problem in problems
+        for problem in problems[: profile.task.train_problems]
     ))
     plan = {"direction": direction, "profile": profile.model_dump()}
     (folder / "swift").mkdir(exist_ok=True)
     (folder / "swift" / PLAN).write_text(json.dumps(plan))
 
 
-def _last_measured(run: Run, entropy: float) -> Path | None:
+def _last_measured(run: Run, before: Estimate) -> Path | None:
     """The newest measured checkpoint of an interrupted run; what came after it is forgotten.
 
     Leaves metrics.jsonl ready to be appended to; at a start from nothing with step 0 alone.
@@ -291,7 +297,7 @@ def _last_measured(run: Run, entropy: float) -> Path | None:
     saved = checkpoints(run)
     step = max(lines.keys() & saved.keys(), default=0)
     if step == 0:
-        lines = {0: json.dumps({"step": 0, "token_entropy": entropy}) + "\n"}
+        lines = {0: json.dumps({"step": 0, **entropy_row(before)}) + "\n"}
     for later in saved.keys() - range(step + 1):
         shutil.rmtree(saved[later])
     path.write_text("".join(line for at, line in lines.items() if at <= step))

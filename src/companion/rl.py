@@ -7,6 +7,7 @@ roll out at, and nothing else: fresh optimizer, same warm-up, prompt order and n
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import shutil
@@ -63,7 +64,7 @@ def collapse(profile: Profile) -> Run:
     check(profile)
     run = collapse_run(profile)
     if not run.finished:
-        _train(profile, run, profile.rl.rollout_temperature)
+        _train(profile, run, "Collapsed", profile.rl.rollout_temperature)
     return run
 
 
@@ -74,7 +75,7 @@ def resume(
     """`rl.continued_steps` of DAPO from the policy in `start`.
 
     Args:
-        arm: what the run is called.
+        arm: what the run is called, such as its row of Table 1.
         temperature: of the rollouts; the profile's if None.
         keep_optimizer: take over the optimizer of this profile's collapse run (a sensitivity
             check); `start` must be the policy that run ended with.
@@ -95,11 +96,11 @@ def resume(
         "keep_optimizer": keep_optimizer,
     }
     run = runs.open_run(
-        profile, "rl", f"{arm.replace('*', '-star')}-seed{profile.seed}", settings,
+        profile, "rl", f"{runs.slug(arm)}-seed{profile.seed}", settings,
         {"policy": runs.check_policy(start)},
     )
     if not run.finished:
-        _train(profile, run, temperature, optimizer)
+        _train(profile, run, arm, temperature, optimizer)
     return run
 
 
@@ -298,16 +299,33 @@ def environment(profile: Profile, folder: Path) -> dict[str, str]:
     }
     if profile.hardware.platform == "gpu":
         return common
-    return common | {
+    cpu = common | {
         "OMP_NUM_THREADS": str(profile.hardware.threads),  # unset, ten times slower
         "OMP_WAIT_POLICY": "PASSIVE",  # trainer and task runner take turns on the same cores
         "VERL_PLATFORM": "cpu",
         "VERL_ENGINE_DEVICE": "cuda",
         "VERL_USE_EXTERNAL_MODULES": "companion.adapters.verl_cpu",
-        "VLLM_PLUGINS": "",  # ms-swift registers one that imports torchvision
+        "RAY_worker_niceness": "0",  # 15 would let a notebook starve the trainer
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",  # sixteen workers nobody asks for
     }
+    if profile.rl.rollout_engine == "transformers":
+        return cpu
+    return cpu | {
+        "PYTHONPATH": str(folder / "names"),  # see _name_vllm
+        "VLLM_PLUGINS": "",  # ms-swift registers one that imports torchvision
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def _name_vllm(folder: Path) -> None:
+    """The package vllm-cpu under the name by which verl and vLLM look for it, in `names`/."""
+    version = importlib.metadata.version("vllm-cpu")
+    info = folder / "names" / f"vllm-{version}+cpu.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
+    (info / "METADATA").write_text(text)
 
 
 def write_data(profile: Profile, folder: Path) -> None:
@@ -356,7 +374,7 @@ def _optimizer_of(run: Run, policy: Path) -> Path:
 
 
 def _train(
-    profile: Profile, run: Run, temperature: float, optimizer: Path | None = None
+    profile: Profile, run: Run, arm: str, temperature: float, optimizer: Path | None = None
 ) -> None:
     settings = run.identity["settings"]
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
@@ -369,12 +387,14 @@ def _train(
         shutil.copytree(optimizer / "actor", resume_from / "actor", dirs_exist_ok=True)
     write_data(profile, run.folder)
     (run.folder / "profile.json").write_text(profile.model_dump_json())
+    if profile.hardware.platform == "cpu" and profile.rl.rollout_engine == "vllm":
+        _name_vllm(run.folder)
     words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *overrides(
         profile, start=run.inputs["policy"], folder=run.folder, steps=steps,
         temperature=temperature, stop_entropy=stop_entropy, resume_from=resume_from,
     )]
     variables = environment(profile, run.folder)
-    with run.recording(words, environment=variables) as result:
+    with run.recording(words, environment=variables, arm=arm) as result:
         if not (rows and _decided(rows[-1], steps, stop_entropy)):
             begun = f"goes on after step {done}" if rows else "starts"
             print(f"{run.name}: verl {begun}", flush=True)

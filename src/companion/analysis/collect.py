@@ -42,7 +42,8 @@ def dynamics(training: Iterable[Run]) -> pd.DataFrame:
     for run in training:
         settings = run.identity["settings"]
         frame = run.metrics[["step", "reward", "token_entropy"]].copy()
-        frame.insert(0, "arm", settings["arm"])
+        collapsing = settings["stop_entropy"] is not None
+        frame.insert(0, "arm", "Collapsed" if collapsing else run.record["arm"])
         frame.insert(1, "seed", settings["seed"])
         frames.append(frame)
     everything = pd.concat(frames, ignore_index=True)

@@ -31,9 +31,11 @@ class Phase:
     """The shares of searches that are given up after 1, 2, ... failed attempts."""
 
 
-PHASES = (Phase(900, 0.85, (1,)), Phase(160, 0.1, (0.3, 0.3, 0.35, 0.05)))
+PHASES = (Phase(1100, 0.85, (1,)), Phase(150, 0.05, (0.15, 0.2, 0.25, 0.25, 0.1, 0.05)))
+COUNTS = {3: 0.75, 4: 0.25}
+"""How many numbers a problem has -> its share of the rows."""
 BATCH = 128
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-3
 ANSWER_TOKENS = 96
 """Longer searches are cut here, without an end token, as a rollout's are."""
 
@@ -56,10 +58,10 @@ def search(
 
 def example(tokenizer: PreTrainedTokenizerFast, phase: Phase, rng: random.Random):
     """One row to fit: token ids of the prompt and of the answer with its end token."""
-    suite = rng.choice(list(countdown.SUITES.values()))
-    problem, solution = countdown.random_problem(suite, rng)
+    (count,) = rng.choices(list(COUNTS), COUNTS.values())
+    problem, solution = countdown.random_problem(count, rng)
     while countdown.split_of(problem) != "train":
-        problem, solution = countdown.random_problem(suite, rng)
+        problem, solution = countdown.random_problem(count, rng)
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": countdown.prompt(problem)}],
         add_generation_prompt=True,

@@ -16,6 +16,7 @@ is checked by rule; no text is ever evaluated.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,27 +28,19 @@ if TYPE_CHECKING:
 OPERATORS = ("+", "-", "*", "/")
 LARGEST = 100
 """Every number written, intermediate results included, lies in 0..LARGEST."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Problems of `count` numbers, the largest of them in `low`..`high`."""
-
-    count: int
-    low: int
-    high: int
-
+LARGEST_GIVEN = 25
+"""The numbers of a problem lie in 1..LARGEST_GIVEN."""
 
 SUITES = {
-    "three-small": Suite(3, 1, 12),
-    "three-large": Suite(3, 13, 20),
-    "four-small": Suite(4, 1, 8),
-    "four-middle": Suite(4, 9, 14),
-    "four-large": Suite(4, 15, 20),
+    "very easy": (0.20, 1.0),
+    "easy": (0.12, 0.20),
+    "middle": (0.075, 0.12),
+    "hard": (0.045, 0.075),
+    "very hard": (0.0, 0.045),
 }
-"""The five graded suites, easiest first; disjoint by their largest number."""
-OOD = "five"
-"""The out-of-distribution suite: one number more than in any problem trained on."""
+"""Three numbers, graded by `chance`: suite -> (above, up to). Near quintiles of random problems."""
+OOD = "four numbers"
+"""Out of distribution: the base policy has seen such problems, RL never trains on them."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -123,24 +116,30 @@ def _is_number(word: str) -> bool:
     return word.isascii() and word.isdigit() and len(word) <= 3
 
 
+def _steps(numbers: tuple[int, ...]) -> list[tuple[int, str, int, int, tuple[int, ...]]]:
+    """All steps from `numbers`: left, operator, right, result, the numbers left after it.
+
+    Never empty: of two numbers the larger minus the smaller is always in range.
+    """
+    return [
+        (a, operator, b, result, (*rest, result))
+        for (i, a), (j, b) in itertools.permutations(enumerate(numbers), 2)
+        for rest in [[number for k, number in enumerate(numbers) if k not in (i, j)]]
+        for operator in OPERATORS
+        if (result := apply(a, operator, b)) is not None
+    ]
+
+
 def random_attempt(numbers: tuple[int, ...], rng: random.Random) -> list[str]:
     """The lines of a random correct attempt, each step drawn evenly from all there are.
 
     The last line ends in its result, still without a mark.
     """
-    lines, left = [], list(numbers)
-    while len(left) > 1:
-        # Never empty: of two numbers the larger minus the smaller is always in range.
-        i, j, operator, result = rng.choice([
-            (i, j, operator, result)
-            for i, a in enumerate(left)
-            for j, b in enumerate(left)
-            for operator in OPERATORS
-            if i != j and (result := apply(a, operator, b)) is not None
-        ])
-        line = f"{left[i]} {operator} {left[j]} = {result}"
-        left = [number for k, number in enumerate(left) if k not in (i, j)] + [result]
-        lines.append(line if len(left) == 1 else f"{line} : {' '.join(map(str, left))}")
+    lines = []
+    while len(numbers) > 1:
+        a, operator, b, result, numbers = rng.choice(_steps(numbers))
+        line = f"{a} {operator} {b} = {result}"
+        lines.append(line if len(numbers) == 1 else f"{line} : {' '.join(map(str, numbers))}")
     return lines
 
 
@@ -149,15 +148,26 @@ def reached(attempt: list[str]) -> int:
     return int(attempt[-1].split(" = ")[1])
 
 
-def random_problem(suite: Suite, rng: random.Random) -> tuple[Problem, list[str]]:
-    """A problem of `suite`, of whatever split, with the attempt its target comes from.
+def chance(problem: Problem) -> float:
+    """The probability that a random attempt reaches the target."""
+
+    def after(left: tuple[int, ...]) -> float:
+        if len(left) == 1:
+            return float(left[0] == problem.target)
+        chances = [after(rest) for *_, rest in _steps(left)]
+        return sum(chances) / len(chances)
+
+    # Sorted, so that rounding cannot put two orders of one problem into two suites.
+    return after(tuple(sorted(problem.numbers)))
+
+
+def random_problem(count: int, rng: random.Random) -> tuple[Problem, list[str]]:
+    """A problem of `count` numbers, of whatever split, with the attempt its target comes from.
 
     The target is at least 10 and none of the numbers, so that it has to be worked for.
     """
     while True:
-        numbers = tuple(rng.randint(1, suite.high) for _ in range(suite.count))
-        if max(numbers) < suite.low:
-            continue
+        numbers = tuple(rng.randint(1, LARGEST_GIVEN) for _ in range(count))
         solution = random_attempt(numbers, rng)
         if reached(solution) >= 10 and reached(solution) not in numbers:
             return Problem(numbers, reached(solution)), solution
@@ -169,6 +179,14 @@ def split_of(problem: Problem) -> str:
     return {0: "validation", 1: "test"}.get(bucket, "train")
 
 
+def suite_of(problem: Problem) -> str:
+    """The suite of a problem that can be solved."""
+    if len(problem.numbers) == 4:
+        return OOD
+    odds = chance(problem)
+    return next(suite for suite, (above, most) in SUITES.items() if above < odds <= most)
+
+
 @lru_cache
 def problems(split: str, suite: str, count: int) -> list[Problem]:
     """The first `count` problems of a suite in a split: always the same, no two alike.
@@ -178,18 +196,17 @@ def problems(split: str, suite: str, count: int) -> list[Problem]:
     """
     if split not in SPLITS:
         raise ValueError(f"split is '{split}' and must be one of {', '.join(SPLITS)}")
-    suites = {**SUITES, OOD: Suite(5, 1, 12)}
-    if suite not in suites:
-        raise ValueError(f"suite is '{suite}' and must be one of {', '.join(suites)}")
+    if suite not in (*SUITES, OOD):
+        raise ValueError(f"suite is '{suite}' and must be one of {', '.join((*SUITES, OOD))}")
     rng = random.Random(f"{split}/{suite}")
     found: dict[str, Problem] = {}
-    for _ in range(50 * count + 1000):
-        problem, _ = random_problem(suites[suite], rng)
-        if split_of(problem) == split:
+    for _ in range(300 * count + 10_000):
+        problem, _ = random_problem(4 if suite == OOD else 3, rng)
+        if split_of(problem) == split and suite_of(problem) == suite:
             found.setdefault(problem.key, problem)
         if len(found) == count:
             return list(found.values())
-    raise ValueError(f"count is {count} and must be below {len(found)} for {split}/{suite}")
+    raise ValueError(f"count is {count} and must be at most {len(found)} for {split}/{suite}")
 
 
 CHAT_TEMPLATE = (

@@ -1,0 +1,149 @@
+"""One step of verl (as rl.py runs it) beside one step of TRL's GRPOTrainer.
+
+Same policy, prompts, batch, answer budget, learning rate, threads and machine, one after the
+other. verl's `perf/time_per_step` and TRL's time between the beginning and the end of a step
+both cover sampling, rewards, advantages and the update; neither saves. A step's median is taken
+without the first, in which both still import and allocate.
+
+    python benchmarks/verl_vs_trl.py --profile laptop --steps 8
+
+writes results/benchmarks/verl_vs_trl.{csv,json}: medians (seconds), their ratio, the bar (1.5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from companion import rl, runs
+from companion.launch import launch
+from companion.params import ROOT, Profile, load
+
+BAR = 1.5
+
+
+def verl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
+    """Seconds and mean answer length (tokens) of every step."""
+    rl.write_data(profile, folder)
+    (folder / "profile.json").write_text(profile.model_dump_json())
+    words = rl.overrides(
+        profile, start=ROOT / profile.task.base, folder=folder, steps=steps,
+        temperature=profile.rl.rollout_temperature,
+    ) + ["trainer.save_freq=-1"]
+    launch(
+        [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *words],
+        rl.environment(profile, folder), folder / "verl.log", lambda: None,
+    )
+    logged = [json.loads(line) for line in (folder / "verl.jsonl").read_text().splitlines()]
+    return pd.DataFrame({
+        "step": [entry["step"] for entry in logged],
+        "seconds": [entry["data"]["perf/time_per_step"] for entry in logged],
+        "tokens": [entry["data"]["response_length/mean"] for entry in logged],
+    })
+
+
+def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
+    """As `verl_steps`, in this process: called in one of its own."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    from companion.adapters.rewards import compute_score
+
+    torch.set_num_threads(profile.hardware.threads)
+    settings, policy = profile.rl, str(ROOT / profile.task.base)
+    rows = pd.read_parquet(folder / "train.parquet")
+    data = Dataset.from_list([
+        {"prompt": list(r.prompt), "truth": r.reward_model["ground_truth"], "source": r.data_source}
+        for r in rows.itertuples()
+    ])
+
+    def reward(completions, truth, source, **_):
+        texts = [answer[0]["content"] for answer in completions]
+        return [
+            compute_score(data_source=s, solution_str=text, ground_truth=t)["score"]
+            for text, t, s in zip(texts, truth, source, strict=True)
+        ]
+
+    seconds: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_, **__):
+            self.begun = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            seconds.append(time.perf_counter() - self.begun)
+
+    trainer = GRPOTrainer(
+        model=policy, reward_funcs=reward, train_dataset=data, callbacks=[Clock()],
+        processing_class=AutoTokenizer.from_pretrained(policy),
+        args=GRPOConfig(
+            output_dir=str(folder / "trl"), use_cpu=True, bf16=False, beta=0.0, loss_type="dapo",
+            per_device_train_batch_size=settings.batch_size * settings.responses_per_prompt,
+            gradient_accumulation_steps=1, num_generations=settings.responses_per_prompt,
+            max_completion_length=settings.max_response_tokens, max_steps=steps,
+            temperature=settings.rollout_temperature, top_p=settings.rollout_top_p, top_k=0,
+            learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps,
+            lr_scheduler_type="constant_with_warmup", weight_decay=settings.weight_decay,
+            max_grad_norm=settings.gradient_clip, epsilon=settings.clip_low,
+            epsilon_high=settings.clip_high, gradient_checkpointing=False, seed=profile.seed,
+            save_strategy="no", logging_steps=1, report_to=[], remove_unused_columns=False,
+        ),
+    )
+    trainer.train()
+    lengths = [x["completions/mean_length"] for x in trainer.state.log_history
+               if "completions/mean_length" in x]
+    return pd.DataFrame({"step": range(1, steps + 1), "seconds": seconds, "tokens": lengths})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--base", help="folder of another policy, below the repository")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)  # the child's folder
+    asked = parser.parse_args()
+    profile = load(asked.profile, {"hardware.threads": asked.threads, "task.base": asked.base})
+    if asked.trl:
+        trl_steps(profile, asked.trl, asked.steps).to_csv(asked.trl / "trl.csv", index=False)
+        return
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        verl = verl_steps(profile, folder, asked.steps)
+        environment = rl.environment(profile, folder)
+        launch(
+            [sys.executable, "-W", "ignore", *sys.argv, "--trl", name],
+            {key: environment[key] for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")},
+            folder / "trl.log", lambda: None,
+        )
+        trl = pd.read_csv(folder / "trl.csv")
+    frame = pd.concat([verl.assign(framework="verl"), trl.assign(framework="trl")])
+    settled = frame[frame["step"] > 1]
+    seconds = settled.groupby("framework")["seconds"].median()
+    ratio = seconds["verl"] / seconds["trl"]
+    asked.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(asked.out / "verl_vs_trl.csv", index=False)
+    summary = {
+        "median_seconds": seconds.round(3).to_dict(),
+        "mean_tokens": settled.groupby("framework")["tokens"].mean().round(1).to_dict(),
+        "ratio": round(ratio, 3), "bar": BAR, "within_bar": bool(ratio <= BAR),
+        "profile": asked.profile, "steps": asked.steps, "threads": profile.hardware.threads,
+        "answers_a_step": profile.rl.batch_size * profile.rl.responses_per_prompt,
+        **runs.provenance(),
+    }
+    (asked.out / "verl_vs_trl.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(json.dumps({k: summary[k] for k in ("median_seconds", "mean_tokens", "ratio")}))
+
+
+if __name__ == "__main__":
+    main()

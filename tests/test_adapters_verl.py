@@ -1,0 +1,150 @@
+"""The verl adapters against verl 0.9.1 itself: these fail when verl's internals change."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from companion import params
+from companion.analysis.statistics import Estimate
+from companion.tasks import countdown
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory):
+    """A small policy of the task whose next-token distributions are far from uniform."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path_factory.mktemp("policy")
+    tokenizer = countdown.tokenizer()
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    ))
+    with torch.no_grad():
+        model.model.norm.weight.mul_(12)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seen(policy, tmp_path_factory):
+    """What verl's own worker did on the CPU platform, from verl_worker.py."""
+    folder = tmp_path_factory.mktemp("verl")
+    script = Path(__file__).parent / "verl_worker.py"
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(policy), str(folder)],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    results = [x for x in child.stdout.splitlines() if x.startswith("RESULT ")]
+    assert results, child.stderr[-3000:]
+    return json.loads(results[0].removeprefix("RESULT "))
+
+
+def test_platform_plug_in_is_the_one_verl_uses(seen):
+    assert seen["platform"] == "cpu"
+
+
+def test_rollout_and_trainer_log_probs_agree(seen):
+    assert seen["log_prob"] < -3  # not a uniform policy, nor a deterministic one
+    assert 0 < seen["entropy"] < 0.9 * torch.log(torch.tensor(len(countdown.tokenizer()))).item()
+    assert seen["gap"] <= 1e-4  # nats, at T = 1.2
+
+
+def test_rollouts_are_a_function_of_their_seed(seen):
+    assert seen["repeatable"] and seen["seed_matters"]
+
+
+def test_rollout_policy_gets_the_trained_weights(seen):
+    assert seen["moved"] > 1e-5 and seen["synced"]
+
+
+def test_verls_two_log_prob_functions_agree():
+    """verl_cpu.py puts the vectorised one in place of the one that loops over tokens."""
+    from verl.utils import torch_functional as F
+
+    logits = torch.randn(50, 11, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.arange(50) % 11
+    looped, vectorised = (
+        f(logits, labels) for f in (F.logprobs_from_logits_v2, F.logprobs_from_logits_naive)
+    )
+    torch.testing.assert_close(looped, vectorised, atol=1e-6, rtol=0)
+    gradients = [torch.autograd.grad(x.sum(), logits)[0] for x in (looped, vectorised)]
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=0)
+
+
+def test_loss_is_verls_own_with_the_gap_beside_it():
+    from companion.adapters.verl_loss import vanilla_with_gap
+    from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, get_policy_loss_fn
+    from verl.workers.config import FSDPActorConfig, FSDPOptimizerConfig
+
+    config = FSDPActorConfig(
+        strategy="fsdp2", rollout_n=2, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=0.2,
+        clip_ratio_high=0.28, clip_ratio_c=10.0, optim=FSDPOptimizerConfig(lr=1e-3),
+    )
+    old = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, -9.0]])
+    new = old + torch.tensor([[0.1, -0.5, 0.0], [0.0, 0.3, 5.0]])
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    advantages = torch.tensor([[1.0], [-1.0]]).expand(2, 3)
+    given = dict(old_log_prob=old, log_prob=new, advantages=advantages, response_mask=mask,
+                 loss_agg_mode="token-mean", config=config, rollout_is_weights=None)
+    assert get_policy_loss_fn("vanilla_with_gap") is vanilla_with_gap
+    loss, metrics = vanilla_with_gap(**given)
+    assert loss == compute_policy_loss_vanilla(**given)[0]
+    assert metrics["actor/rollout_gap"] == pytest.approx(0.5)  # the masked 5.0 does not count
+
+
+def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatch):
+    from companion.adapters import entropy_stop
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
+    from verl.trainer.ppo.v1 import trainer_base
+
+    (tmp_path / "profile.json").write_text(params.load("smoke").model_dump_json())
+    config = OmegaConf.create({
+        "trainer": {"checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop"},
+        "companion": {"profile": str(tmp_path / "profile.json"), "stop_entropy": 0.3},
+    })
+    callback, logged = build_checkpoint_callback(config), []
+    logger = SimpleNamespace(log=lambda data, step: logged.append((step, data)))
+    trainer = SimpleNamespace(total_training_steps=100, logger=logger)
+    for step, entropy in ((10, 0.31), (20, 0.29)):
+        measured = Estimate(entropy, entropy, entropy)
+        monkeypatch.setattr(entropy_stop, "token_entropy", lambda *_, m=measured: m)
+        callback.on_save(
+            trainer=trainer, global_step=step, checkpoint_dir=str(tmp_path), async_save=False
+        )
+        assert trainer.total_training_steps == (100 if step == 10 else 20)
+    assert logged == [(10, {"token_entropy": 0.31}), (20, {"token_entropy": 0.29})]
+    # The loop reads the limit anew every step, and its own last step was decided before.
+    loop = inspect.getsource(trainer_base.PPOTrainer.fit)
+    assert "self.global_steps <= self.total_training_steps" in loop
+
+
+def test_batch_manager_writes_what_verls_agent_loop_writes():
+    """Every column that the trainer asks the TransferQueue for, by the names it uses."""
+    from companion.adapters import rollout_server
+    from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
+
+    ours = inspect.getsource(rollout_server.BatchAgentLoopManager)
+    asked = {
+        "prompts", "responses", "response_mask", "rm_scores", "num_turns", "rollout_log_probs",
+        "uid", "input_ids", "position_ids", "loss_mask", "reward_model", "data_source",
+        "extra_fields",
+    }
+    assert all(f'"{name}":' in ours for name in asked)
+    theirs = inspect.getsource(agent_loop_tq)
+    for tag in ("prompt_len", "response_len", "seq_len", "min_global_steps", "max_global_steps"):
+        assert f'"{tag}"' in theirs and f'"{tag}"' in ours
+    assert 'keys.append(f"{uid}_{session_id}_{i}")' in theirs
+    assert 'case "finished"' in inspect.getsource(replay_buffer.ReplayBuffer)
+    assert "self.agent_loop_manager.generate_sequences(batch)" in inspect.getsource(trainer_base)

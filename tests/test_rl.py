@@ -1,0 +1,222 @@
+"""rl.py: what verl is asked to do, and how a run is stopped, followed and taken up again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from companion import params, rl, runs
+
+FOLDER = Path("runs/x")
+
+
+def profile(**changes):
+    return params.load("smoke", {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def compose(words):
+    """verl's own configuration with our overrides, as main_ppo would see it."""
+    import verl
+    from hydra import compose, initialize_config_dir
+
+    folder = str(Path(verl.__file__).parent / "trainer" / "config")
+    with initialize_config_dir(config_dir=folder, version_base=None):
+        return compose(config_name="ppo_trainer", overrides=words)
+
+
+def words(settings, **changes):
+    asked = {"start": Path("policy"), "folder": FOLDER, "steps": 7, "temperature": 1.2} | changes
+    return rl.overrides(settings, **asked)
+
+
+def on_gpu(settings, **changes):
+    hardware = settings.hardware.model_copy(update={"platform": "gpu", "gpus_per_node": 8})
+    method = settings.rl.model_copy(update={"rollout_engine": "vllm"} | changes)
+    return settings.model_copy(update={"hardware": hardware, "rl": method})
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_every_override_is_a_key_of_verl_and_lands(engine):
+    settings = profile(rl__rollout_engine=engine)
+    config = compose(words(settings, stop_entropy=0.1, resume_from=FOLDER / "verl/global_step_4"))
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (0.2, 0.28, 10.0)
+    assert actor.loss_agg_mode == "token-mean"
+    assert not actor.use_kl_loss and actor.entropy_coeff == 0
+    assert not config.algorithm.use_kl_in_reward
+    assert actor.optim.lr == settings.rl.learning_rate
+    assert actor.optim.lr_warmup_steps == 10 and actor.optim.clip_grad == 1.0
+    assert rollout.temperature == 1.2 and rollout.top_k == -1
+    assert rollout.n == settings.rl.responses_per_prompt
+    assert rollout.name == engine
+    assert config.trainer.total_training_steps == 7
+    assert config.trainer.resume_from_path == "runs/x/verl/global_step_4"
+    assert config.companion.stop_entropy == 0.1
+
+
+def test_gpu_overrides_compose_and_name_no_cpu_adapter():
+    asked = words(on_gpu(profile()))
+    config = compose(asked)
+    assert config.actor_rollout_ref.rollout.name == "vllm"
+    assert config.actor_rollout_ref.actor.strategy == "fsdp2"
+    assert config.trainer.n_gpus_per_node == 8
+    # On GPUs the rollout's log-probabilities are not the trainer's: they are computed again.
+    assert not config.algorithm.rollout_correction.bypass_mode
+    assert not [word for word in asked if "rollout_server" in word or "cpu" in word]
+
+
+def test_platforms_differ_in_one_block_only():
+    def method(settings, block):
+        platform = {f"{name}={value}" for name, value in block(settings).items()}
+        return [word for word in words(settings) if word not in platform]
+
+    assert method(profile(), rl._cpu) == method(on_gpu(profile()), rl._gpu)
+
+
+@pytest.mark.parametrize("tokens", [0, 16])
+def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens):
+    from companion.tasks import countdown
+    from verl.trainer.ppo.reward import load_reward_manager, resolve_reward_manager_cls
+
+    config = compose(words(profile(rl__overlong_buffer_tokens=tokens)))
+    assert resolve_reward_manager_cls(config).__name__ == "DAPORewardManager"
+    manager = load_reward_manager(config, countdown.tokenizer())
+    assert manager.overlong_buffer_cfg.enable == (tokens > 0)
+    assert manager.max_resp_len == 96
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rl__batch_size": 512, "rl__mini_batch_size": 512}, "rl.batch_size is 512"),
+        ({"rl__responses_per_prompt": 1}, "rl.responses_per_prompt is 1"),
+        ({"rl__overlong_buffer_tokens": 96}, "rl.overlong_buffer_tokens is 96"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_starts(changes, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        rl.resume(profile(**changes), tmp_path, arm="dapo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_transformers_rollouts_are_refused_on_gpus():
+    with pytest.raises(ValueError, match="must be 'vllm' on GPUs"):
+        rl.check(on_gpu(profile(), rollout_engine="transformers"))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_impossible_temperature_is_refused(temperature, tmp_path):
+    with pytest.raises(ValueError, match="temperature is"):
+        rl.resume(profile(), tmp_path, arm="rr", temperature=temperature)
+
+
+def test_a_folder_that_is_no_policy_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no policy"):
+        rl.resume(profile(), tmp_path, arm="dapo")
+
+
+def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
+    import pandas as pd
+
+    from companion.adapters.rewards import compute_score
+    from companion.tasks import countdown
+
+    settings = profile()
+    rl.write_data(settings, tmp_path)
+    train = pd.read_parquet(tmp_path / "train.parquet")
+    assert len(train) == settings.task.train_problems
+    assert set(train["data_source"]) == {f"countdown/{suite}" for suite in countdown.SUITES}
+    keys = {countdown.parse_prompt(r["ground_truth"]).key for r in train["reward_model"]}
+    validation = pd.read_parquet(tmp_path / "validation.parquet")["reward_model"]
+    assert not keys & {countdown.parse_prompt(r["ground_truth"]).key for r in validation}
+    right = compute_score(data_source="countdown/x", ground_truth="3 5 7 -> 36", solution_str=(
+        "5 + 7 = 12 : 3 12 \n 12 * 3 = 36 yes"
+    ))
+    wrong = compute_score(data_source="countdown/x", ground_truth="3 5 7 -> 36", solution_str="yes")
+    assert right == {"score": 1.0, "acc": 1.0} and wrong == {"score": 0.0, "acc": 0.0}
+    with pytest.raises(ValueError, match="data_source is 'math/x'"):
+        compute_score(data_source="math/x", ground_truth="1", solution_str="1")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    start = tmp_path / "policy"
+    start.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (start / name).write_text("{}")
+    settings = {"steps": 6, "stop_entropy": 0.5}
+    return runs.open_run(profile(), "rl", "x", settings, {"policy": start})
+
+
+def checkpoint(run, step):
+    folder = run.folder / "verl" / f"global_step_{step}" / "actor" / "huggingface"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(str(step))
+
+
+def fake_verl(run, entropies, killed_at=None):
+    """Stands in for the child process: logs as verl's FileLogger does, one line an event."""
+    def launch(command, environment, log, report):
+        begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
+        first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
+        with open(run.folder / "verl.jsonl", "w") as file:
+            for step in range(first + 1, max(entropies) + 1):
+                if step in entropies and step != killed_at:
+                    checkpoint(run, step)
+                    entry = {"step": step, "data": {"token_entropy": entropies[step]}}
+                    file.write(json.dumps(entry) + "\n")
+                if step == killed_at:
+                    checkpoint(run, step)  # saved, but neither measured nor logged
+                    file.write('{"step": ')
+                    break
+                values = {name: float(step) for name in rl.COLUMNS.values()}
+                del values["token_entropy"]
+                file.write(json.dumps({"step": step, "data": values}) + "\n")
+                file.flush()
+                report()
+        if killed_at:
+            raise KeyboardInterrupt
+        launch.starts.append(first)
+    launch.starts = []
+    return launch
+
+
+def test_run_follows_metrics_and_keeps_the_last_checkpoint(run, monkeypatch, capsys):
+    monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
+    rl._train(profile(), run, "plain", 1.0)
+    assert list(run.metrics["step"]) == [1, 2, 3, 4]
+    assert run.metrics["token_entropy"].dropna().tolist() == [0.9, 0.4]
+    assert run.result == {"step": 4, "token_entropy": 0.4, "collapsed": True}
+    assert (run.policy / "config.json").read_text() == "4"
+    lines = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
+    assert len(lines) == 4 and lines[1].endswith("token entropy 0.9000")
+
+
+def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypatch):
+    monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.8, 6: 0.7}, killed_at=4))
+    with pytest.raises(KeyboardInterrupt):
+        rl._train(profile(), run, "plain", 1.0)
+    assert run.record["status"] == "interrupted"
+    shutil.rmtree(run.folder / "verl" / "global_step_4")
+    child = fake_verl(run, {2: 0.9, 4: 0.8, 6: 0.7})
+    monkeypatch.setattr(rl, "launch", child)
+    rl._train(profile(), run, "plain", 1.0)
+    assert child.starts == [2]
+    assert list(run.metrics["step"]) == [1, 2, 3, 4, 5, 6]
+    assert run.result == {"step": 6, "token_entropy": 0.7, "collapsed": False}
+
+
+def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
+    checkpoint(run, 2)
+    rl._write(run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}])
+    monkeypatch.setattr(rl, "launch", lambda *_: pytest.fail("verl was started"))
+    rl._train(profile(), run, "plain", 1.0)
+    assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}
+
+
+def test_optimizer_is_kept_only_for_the_collapse_runs_own_policy(run):
+    with pytest.raises(ValueError, match="keep_optimizer needs"):
+        rl._optimizer_of(run, run.inputs["policy"])

@@ -1,0 +1,94 @@
+"""Run by test_adapters_verl.py in a process of its own, under the environment of a verl run.
+
+verl's FSDP worker on the CPU platform, built from `rl.overrides` without Ray: samples a batch
+with our rollout, trains on it once, and prints what it saw as JSON.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from companion import params, rl
+
+policy, folder = map(Path, sys.argv[1:])
+profile = params.load("smoke", {"rl.batch_size": 16, "rl.mini_batch_size": 16})
+os.environ |= rl.environment(profile, folder) | {
+    "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0", "DIST_INIT_METHOD": f"file://{folder}/rendezvous",
+}
+
+import torch  # noqa: E402
+import verl.utils.tensordict_utils as tu  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from tensordict import TensorDict  # noqa: E402
+from verl.plugin.platform.platform_manager import get_platform  # noqa: E402
+from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
+
+temperature = 1.2
+words = rl.overrides(profile, start=policy, folder=folder, steps=4, temperature=temperature)
+config_folder = str(Path(tu.__file__).parents[1] / "trainer" / "config")
+with initialize_config_dir(config_dir=config_folder, version_base=None):
+    config = compose(config_name="ppo_trainer", overrides=words)
+worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor_rollout")
+worker.init_model()
+
+from companion.adapters.rollout_server import _jagged  # noqa: E402
+from companion.sampling import encode_prompts  # noqa: E402
+from companion.tasks import countdown  # noqa: E402
+
+problems = countdown.problems("train", next(iter(countdown.SUITES)), 64)
+prompts = encode_prompts(countdown.tokenizer(), [countdown.prompt(p) for p in problems])
+answers = worker.rollout.sample(prompts, seed=1, temperature=temperature, top_p=1.0)
+again = worker.rollout.sample(prompts, seed=1, temperature=temperature, top_p=1.0)
+other = worker.rollout.sample(prompts, seed=2, temperature=temperature, top_p=1.0)
+
+
+def batch() -> TensorDict:
+    texts = [prompt + answer for prompt, answer in zip(prompts, answers.tokens, strict=True)]
+    ones = _jagged([[1] * len(answer) for answer in answers.tokens])
+    data = TensorDict(
+        {
+            "prompts": _jagged(prompts), "responses": _jagged(answers.tokens),
+            "response_mask": ones, "loss_mask": ones, "input_ids": _jagged(texts),
+            "position_ids": _jagged([list(range(len(text))) for text in texts]),
+            "old_log_probs": _jagged(answers.log_probs, torch.float32),
+            "advantages": _jagged(
+                [[(-1.0) ** i] * len(row) for i, row in enumerate(answers.tokens)], torch.float32
+            ),
+        },
+        batch_size=len(prompts),
+    )
+    tu.assign_non_tensor(
+        data, calculate_entropy=True, global_batch_size=64, mini_batch_size=64, epochs=1, seed=1,
+        temperature=temperature, distillation_use_topk=False, distillation_only=False,
+    )
+    tu.assign_non_tensor_data(data, "dataloader_kwargs", {"shuffle": False})
+    return data
+
+
+first = worker.actor.train_mini_batch(batch())["metrics"]  # learning rate 0: warm-up
+worker.actor.train_mini_batch(batch())
+
+
+async def sync() -> None:
+    weights, _ = worker.actor.engine.get_per_tensor_param()
+    await worker.rollout.update_weights(weights)
+
+
+import asyncio  # noqa: E402
+
+before = {name: value.clone() for name, value in worker.rollout.model.state_dict().items()}
+asyncio.run(sync())
+trained = dict(worker.actor.engine.get_per_tensor_param()[0])
+after = worker.rollout.model.state_dict()
+print("RESULT " + json.dumps({
+    "platform": get_platform().device_name,
+    "gap": float(max(first["actor/rollout_gap"])),
+    "entropy": float(first["actor/entropy_loss"][0]),
+    "log_prob": min(min(row) for row in answers.log_probs),
+    "repeatable": answers == again,
+    "seed_matters": answers.tokens != other.tokens,
+    "moved": max(float((after[n] - before[n]).abs().max()) for n in after),
+    "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
+}))
