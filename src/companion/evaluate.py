@@ -137,7 +137,7 @@ def _samples(profile: Profile, policy: Path, split: str, engine: str) -> pd.Data
     return rows
 
 
-def examples(policy: Path, profile: Profile) -> pd.DataFrame:
+def examples(policy: Path, profile: Profile) -> str:
     """One T = 1 answer to the first validation problem of every suite, with its verdict."""
     from companion.sampling import sample_policy
 
@@ -147,10 +147,11 @@ def examples(policy: Path, profile: Profile) -> pd.DataFrame:
         policy, [countdown.prompt(problem) for problem in asked],
         max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0, seed=0,
     )
-    return pd.DataFrame({
-        "suite": suites,
-        "problem": [countdown.prompt(problem) for problem in asked],
-        "answer": answers.texts,
-        "tokens": [len(tokens) for tokens in answers.tokens],
-        "correct": [countdown.verify(p, a) for p, a in zip(asked, answers.texts, strict=True)],
-    })
+    return "\n\n".join(
+        f"{suite}: {countdown.prompt(problem)}  "
+        f"({'right' if countdown.verify(problem, text) else 'wrong'}, {len(tokens)} tokens)\n"
+        + "\n".join(f"    {line.strip()}" for line in text.split("\n"))
+        for suite, problem, text, tokens in zip(
+            suites, asked, answers.texts, answers.tokens, strict=True
+        )
+    )

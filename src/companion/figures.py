@@ -17,6 +17,7 @@ COLOURS = {
     "Base": "#999999",
     "Collapsed": "#000000",
     "+DAPO": "#000000",
+    "+DAPO, optimizer kept": "#009E73",
     "+DAPO w/ RR": "#E69F00",
     "+DAPO w/ PR-FKL": "#0072B2",
     "+DAPO w/ PR-RKL": "#56B4E9",
@@ -53,7 +54,7 @@ def softened(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) 
     axes[0].bar(places - 0.2, p, 0.4, color="#0072B2", label="student p, T = 1")
     axes[0].bar(places + 0.2, q, 0.4, color="#E69F00", label=f"self-teacher q, τ = {tau:.2f}")
     axes[0].set(title=f"Student entropy {objective.entropy(z):.3f} nats, teacher "
-                f"{objective.entropy(z / tau):.3f}", ylabel="probability", ylim=(0, 1))
+                f"{objective.entropy(z / tau):.3f}", ylabel="probability")
     for shift, gradient, colour, name in (
         (-0.2, objective.forward_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-FKL"], "forward KL"),
         (0.2, objective.reverse_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-RKL"], "reverse KL"),

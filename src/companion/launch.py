@@ -13,7 +13,7 @@ from pathlib import Path
 def launch(
     words: list[str], environment: Mapping[str, str], log: Path, report: Callable[[], None]
 ) -> None:
-    """Run `words`, its output appended to `log`, calling `report` twice a second meanwhile.
+    """Run `words` beside `log`, which gets its output, calling `report` twice a second meanwhile.
 
     Whatever ends this call early (Ctrl-C in a notebook, an error in `report`) ends the command
     and all it started, too.
@@ -27,7 +27,7 @@ def launch(
     with open(log, "a") as file:
         process = subprocess.Popen(
             words, env=os.environ | dict(environment), stdout=file, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            cwd=log.parent, start_new_session=True,
         )
         try:
             while process.poll() is None:

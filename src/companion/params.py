@@ -93,6 +93,8 @@ class RL(Section):
     """RL steps of every arm that branches from the collapsed policy."""
     rr_temperature: PositiveFloat
     """Rollout temperature of the rollout-reheating arm (RR)."""
+    kept_optimizer_arm: bool
+    """Also continue plain DAPO with the optimizer of the run to collapse (a sensitivity check)."""
 
 
 class Reheat(Section):

@@ -353,7 +353,10 @@ def write_data(profile: Profile, folder: Path) -> None:
 def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
     """What the fingerprint of every RL run covers, beside its steps and its start."""
     method = profile.rl.model_dump(
-        exclude={"collapse", "continued_steps", "rr_temperature", "rollout_temperature"}
+        exclude={
+            "collapse", "continued_steps", "rr_temperature", "rollout_temperature",
+            "kept_optimizer_arm",
+        }
     )
     return {
         "seed": profile.seed, **method, "rollout_temperature": temperature,

@@ -18,8 +18,9 @@ DAPO = "+DAPO"
 """Plain DAPO continued from the collapsed policy: what every other arm is compared with."""
 REHEATED = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
 ARMS = [DAPO, f"{DAPO} w/ RR", *(f"{DAPO} w/ {name}" for name in REHEATED)]
-ROWS = ["Base", "Collapsed", *ARMS]
-"""The rows of Table 1, in the paper's order; the collapsed row and PR-scale are ours."""
+KEPT = f"{DAPO}, optimizer kept"
+ROWS = ["Base", "Collapsed", *ARMS, KEPT]
+"""The rows of Table 1, in the paper's order; the collapsed row, PR-scale and KEPT are ours."""
 
 
 def base(profile: Profile) -> Path:
@@ -64,6 +65,8 @@ def continued(profile: Profile) -> dict[str, Run]:
             profile, start, arm=f"{DAPO} w/ RR", temperature=profile.rl.rr_temperature
         ),
     }
+    if profile.rl.kept_optimizer_arm:
+        arms[KEPT] = rl.resume(profile, start, arm=KEPT, keep_optimizer=True)
     for name, run in reheated(profile).items():
         arm = f"{DAPO} w/ {name}"
         arms[arm] = rl.resume(profile, run.policy, arm=arm)
@@ -102,5 +105,6 @@ def finished(profile: Profile) -> list[Run]:
 
 
 def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """The samples of these policies, in this order."""
-    return pd.concat([samples[samples["label"] == label] for label in labels], ignore_index=True)
+    """The samples of these policies, as far as there are any, in this order."""
+    every = [samples[samples["label"] == label] for label in labels]
+    return pd.concat(every, ignore_index=True)

@@ -1,0 +1,104 @@
+"""What is sampled is what the policy says: against teacher-forced log-probs and exact frequencies."""
+
+import numpy as np
+import pytest
+import torch
+
+from companion import evaluate, params
+from companion.params import ROOT
+from companion.sampling import _draw, encode_prompts, load_policy, sample, sample_policy
+
+POLICY = ROOT / params.load("smoke").task.base
+PROMPTS = evaluate.entropy_prompts(params.load("smoke", {"entropy.prompts": 20}))
+SETTINGS = {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy(POLICY)
+
+
+def draw(policy, prompts, **changes):
+    model, tokenizer = policy
+    return sample(model, prompts, end_token=tokenizer.eos_token_id, **(SETTINGS | changes))
+
+
+@torch.inference_mode()
+def teacher_forced(policy, prompt, answer, temperature=1.0):
+    """Log-probs of the answer's tokens, and the entropies at T = 1, from one plain forward."""
+    logits = policy[0](torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].double()
+    log_p = (logits / temperature).log_softmax(-1)
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    return log_p.gather(-1, torch.tensor(answer)[:, None])[:, 0].numpy(), entropy.numpy()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.2])
+def test_log_probs_and_entropies_are_the_policys(policy, temperature):
+    prompts = encode_prompts(policy[1], PROMPTS)
+    prompts = [p if i % 2 else [p[0], *p] for i, p in enumerate(prompts)]  # of two lengths
+    answers = draw(policy, prompts, temperature=temperature)
+    for prompt, tokens, log_probs, entropies in zip(
+        prompts, answers.tokens, answers.log_probs, answers.entropies, strict=True
+    ):
+        expected, entropy = teacher_forced(policy, prompt, tokens, temperature)
+        np.testing.assert_allclose(log_probs, expected, atol=1e-4)
+        np.testing.assert_allclose(entropies, entropy, atol=1e-4)  # at T = 1, whatever T was
+
+
+def test_an_answer_does_not_depend_on_its_neighbours_length(policy):
+    prompts = encode_prompts(policy[1], PROMPTS)
+    longer = [prompts[0], *([p[0]] * 5 + p for p in prompts[1:])]
+    assert draw(policy, prompts).tokens[0] == draw(policy, longer).tokens[0]
+
+
+def test_an_answer_ends_with_its_end_token_or_at_the_limit(policy):
+    end = policy[1].eos_token_id
+    answers = draw(policy, encode_prompts(policy[1], PROMPTS), max_new_tokens=30)
+    assert any(answers.ended) and not all(answers.ended)
+    for tokens, ended in zip(answers.tokens, answers.ended, strict=True):
+        assert end not in tokens[:-1]
+        assert (tokens[-1] == end) == ended and (ended or len(tokens) == 30)
+
+
+def test_same_seed_same_answers_other_seed_others(policy):
+    prompts = encode_prompts(policy[1], PROMPTS)
+    assert draw(policy, prompts).tokens == draw(policy, prompts).tokens
+    assert draw(policy, prompts).tokens != draw(policy, prompts, seed=4).tokens
+
+
+def test_draws_follow_the_distribution():
+    probs = torch.tensor([[0.5, 0.3, 0.2, 0.0]]).expand(20_000, -1)
+    uniform = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(_draw(probs, 1.0, uniform), minlength=4) / 20_000
+    torch.testing.assert_close(share, probs[0], atol=0.015, rtol=0)
+    nucleus = torch.bincount(_draw(probs, 0.7, uniform), minlength=4) / 20_000
+    torch.testing.assert_close(nucleus, torch.tensor([0.625, 0.375, 0, 0]), atol=0.015, rtol=0)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-53])
+def test_extreme_uniforms_never_draw_an_impossible_token(uniform):
+    probs = torch.tensor([[0.0, 0.6, 0.4, 0.0]])
+    drawn = int(_draw(probs, 1.0, torch.tensor([uniform], dtype=torch.float64)))
+    assert probs[0, drawn] > 0
+
+
+def test_vllm_and_transformers_sample_from_the_same_policy(policy):
+    """Bar: log-probs of vLLM's answers within 1e-4 nats of a plain forward in fp32."""
+    from companion.adapters import vllm_engine
+
+    answers = vllm_engine.sample_policy(POLICY, PROMPTS, **SETTINGS)
+    prompts = encode_prompts(policy[1], PROMPTS)
+    for prompt, tokens, log_probs in zip(prompts, answers.tokens, answers.log_probs, strict=True):
+        np.testing.assert_allclose(
+            log_probs, teacher_forced(policy, prompt, tokens)[0], atol=1e-4
+        )
+    own = sample_policy(POLICY, PROMPTS, **SETTINGS)
+    assert np.mean(answers.ended) == pytest.approx(np.mean(own.ended), abs=0.3)
+    assert answers.texts[0].split()[1] in "+-*/"
+
+
+def test_vllm_says_why_it_fails(tmp_path):
+    from companion.adapters import vllm_engine
+
+    with pytest.raises(RuntimeError, match="vLLM failed on no-policy:"):
+        vllm_engine.sample_policy(tmp_path / "no-policy", PROMPTS, **SETTINGS)
