@@ -9,6 +9,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from companion import objective
 
@@ -119,6 +120,7 @@ def reheating(metrics: pd.DataFrame, threshold: float, target: float) -> Figure:
     axes[2].set(title="Gradient norm", ylabel="before clipping", ylim=(0, None))
     for axis in axes:
         axis.set_xlabel("reheating step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from companion.runs import provenance
 from companion.tasks import countdown
 
 if TYPE_CHECKING:
@@ -131,11 +132,15 @@ def fit(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) 
 
 
 def make(out: Path, seed: int) -> None:
-    """Train the base policy and write it to `out` as a Hugging Face folder."""
+    """Train the base policy; writes a Hugging Face folder and how it was made (run.json)."""
     from transformers import GenerationConfig
 
     tokenizer = countdown.tokenizer()
     model = new_policy(tokenizer, seed)
+    made = {
+        "command": ["python", "-m", "companion.tasks.base", "--seed", str(seed)],
+        "phases": [asdict(phase) for phase in PHASES], **provenance(),
+    }
     fit(model, tokenizer, seed)
     model.generation_config = GenerationConfig(
         do_sample=True,
@@ -147,6 +152,7 @@ def make(out: Path, seed: int) -> None:
     )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    (out / "run.json").write_text(json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -33,12 +33,13 @@ LARGEST_GIVEN = 25
 
 SUITES = {
     "very easy": (0.20, 1.0),
-    "easy": (0.12, 0.20),
-    "middle": (0.075, 0.12),
-    "hard": (0.045, 0.075),
-    "very hard": (0.0, 0.045),
+    "easy": (0.15, 0.20),
+    "middle": (0.07, 0.15),
+    "hard": (0.05, 0.07),
+    "very hard": (0.0, 0.05),
 }
-"""Three numbers, graded by `chance`: suite -> (above, up to). Near quintiles of random problems."""
+"""Three numbers, graded by `chance`: suite -> (above, up to); a tenth to a quarter of random
+problems each."""
 OOD = "four numbers"
 """Out of distribution: the base policy has seen such problems, RL never trains on them."""
 SPLITS = ("train", "validation", "test")
@@ -119,11 +120,14 @@ def _is_number(word: str) -> bool:
 def _steps(numbers: tuple[int, ...]) -> list[tuple[int, str, int, int, tuple[int, ...]]]:
     """All steps from `numbers`: left, operator, right, result, the numbers left after it.
 
-    Never empty: of two numbers the larger minus the smaller is always in range.
+    The larger number stands first, so that a sum or product is written in one way: orders that
+    mean the same would be entropy that no reward can lower. Never empty: the larger minus the
+    smaller is always in range.
     """
     return [
         (a, operator, b, result, (*rest, result))
         for (i, a), (j, b) in itertools.permutations(enumerate(numbers), 2)
+        if a > b or a == b and i < j
         for rest in [[number for k, number in enumerate(numbers) if k not in (i, j)]]
         for operator in OPERATORS
         if (result := apply(a, operator, b)) is not None
