@@ -40,6 +40,20 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     return ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
 
 
+def measure(profile: Profile) -> dict[str, object]:
+    """What `token_entropy` depends on beside the policy, for a run's fingerprint."""
+    return {
+        "entropy_data": runs.text_hash(entropy_prompts(profile)),
+        "entropy_tokens": profile.evaluation.max_new_tokens,
+    }
+
+
+def training_hash(profile: Profile) -> str:
+    """The task's training prompts, for a run's fingerprint."""
+    problems = countdown.training_set(profile.task.train_problems)
+    return runs.text_hash(countdown.prompt(problem) for _, problem in problems)
+
+
 def entropy_row(measured: Estimate) -> dict[str, float]:
     """The measure as columns of metrics.jsonl, in nats: token_entropy and its interval."""
     return {
@@ -70,11 +84,12 @@ def evaluate(
         engine: "transformers" or "vllm"; the profile's if None.
     """
     engine = profile.evaluation.engine if engine is None else engine
+    rows = _questions(profile, split)
     settings = {
         "split": split, "seed": profile.seed, "label": label,
-        "problems": getattr(profile.task, f"{split}_problems"),
+        "data": runs.text_hash(rows["prompt"]),
         **profile.evaluation.model_dump(exclude={"bootstrap"}), "engine": engine,
-        "entropy_prompts": profile.entropy.prompts,
+        **measure(profile),
     }
     run = runs.open_run(
         profile, "evaluate", f"{runs.slug(label)}-{split}-seed{profile.seed}", settings,
@@ -83,7 +98,7 @@ def evaluate(
     if run.finished:
         return run
     with run.recording() as result:
-        samples = _samples(profile, policy, split, engine)
+        samples = _answer(rows, profile, policy, engine)
         samples.to_parquet(run.folder / "samples.parquet", index=False)
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
@@ -108,33 +123,39 @@ def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
     ]
 
 
-def _samples(profile: Profile, policy: Path, split: str, engine: str) -> pd.DataFrame:
-    settings = profile.evaluation
-    rows = pd.DataFrame(
+def _questions(profile: Profile, split: str) -> pd.DataFrame:
+    """One row a sample to draw: suite, problem, sample, prompt."""
+    count = getattr(profile.task, f"{split}_problems")
+    return pd.DataFrame(
         [
             {"suite": suite, "problem": problem.key, "sample": k, "prompt": countdown.prompt(problem)}
             for suite in (*SUITES, OOD)
-            for problem in countdown.problems(
-                split, suite, getattr(profile.task, f"{split}_problems")
-            )
-            for k in range(settings.samples)
+            for problem in countdown.problems(split, suite, count)
+            for k in range(profile.evaluation.samples)
         ]
     )
+
+
+def _answer(rows: pd.DataFrame, profile: Profile, policy: Path, engine: str) -> pd.DataFrame:
+    """The rows with the policy's answers: answer, ended, tokens (their number), correct."""
     if engine == "vllm":
         from companion.adapters.vllm_engine import sample_policy
     else:
         from companion.sampling import sample_policy
+    settings = profile.evaluation
     answers = sample_policy(
         policy, rows["prompt"].tolist(), max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature, top_p=settings.top_p, seed=profile.seed,
     )
-    rows["answer"], rows["ended"] = answers.texts, answers.ended
-    rows["tokens"] = [len(tokens) for tokens in answers.tokens]
-    rows["correct"] = [
-        countdown.verify(countdown.parse_prompt(prompt), answer)
-        for prompt, answer in zip(rows["prompt"], rows["answer"], strict=True)
-    ]
-    return rows
+    return rows.assign(
+        answer=answers.texts,
+        ended=answers.ended,
+        tokens=[len(tokens) for tokens in answers.tokens],
+        correct=[
+            countdown.verify(countdown.parse_prompt(prompt), answer)
+            for prompt, answer in zip(rows["prompt"], answers.texts, strict=True)
+        ],
+    )
 
 
 def examples(policy: Path, profile: Profile) -> str:

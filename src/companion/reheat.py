@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from companion import runs
+from companion import evaluate, runs
 from companion.analysis.statistics import Estimate
 from companion.evaluate import entropy_row, token_entropy
 from companion.launch import launch
@@ -75,7 +75,7 @@ def reheat(
         {
             "direction": direction, "seed": profile.seed, **profile.reheat.model_dump(),
             "collapse_entropy": profile.rl.collapse.entropy,
-            "train_problems": profile.task.train_problems, **_measure(profile),
+            "train_data": evaluate.training_hash(profile), **evaluate.measure(profile),
         },
         {"policy": start},
     )
@@ -275,11 +275,9 @@ def environment(profile: Profile) -> dict[str, str]:
 
 def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     """What ms-swift reads: the task's training prompts, and the plug-in's plan."""
-    each = -(-profile.task.train_problems // len(countdown.SUITES))
-    problems = [p for suite in countdown.SUITES for p in countdown.problems("train", suite, each)]
     (folder / PROMPTS).write_text("".join(
         json.dumps({"messages": [{"role": "user", "content": countdown.prompt(problem)}]}) + "\n"
-        for problem in problems[: profile.task.train_problems]
+        for _, problem in countdown.training_set(profile.task.train_problems)
     ))
     plan = {"direction": direction, "profile": profile.model_dump()}
     (folder / "swift").mkdir(exist_ok=True)
@@ -352,14 +350,6 @@ def _keep(profile: Profile, run: Run, step: int) -> None:
             shutil.rmtree(checkpoint)
 
 
-def _measure(profile: Profile) -> dict[str, int]:
-    """The settings that `token_entropy` depends on."""
-    return {
-        "entropy_prompts": profile.entropy.prompts,
-        "entropy_tokens": profile.evaluation.max_new_tokens,
-    }
-
-
 # --- The control: exact scaling -------------------------------------------------------------
 
 
@@ -372,7 +362,7 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
     start = check_same_task(profile, runs.check_policy(start))
     run = runs.open_run(
         profile, "scale", f"tau{check_tau(tau):.4g}",
-        {"tau": tau, **_measure(profile)}, {"policy": start},
+        {"tau": tau, **evaluate.measure(profile)}, {"policy": start},
     )
     if run.finished:
         return run
@@ -396,7 +386,7 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
     start = check_same_task(profile, runs.check_policy(start))
     run = runs.open_run(
         profile, "match", f"{entropy:.3f}nats",
-        {"target": entropy, **_measure(profile)}, {"policy": start},
+        {"target": entropy, **evaluate.measure(profile)}, {"policy": start},
     )
     if run.finished:
         return run.result["tau"]

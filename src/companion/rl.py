@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from companion import runs
+from companion import evaluate, runs
 from companion.launch import launch
 from companion.params import ROOT, Profile
 from companion.runs import Run
@@ -330,20 +330,19 @@ def _name_vllm(folder: Path) -> None:
 
 def write_data(profile: Profile, folder: Path) -> None:
     """The task as verl reads it: train.parquet, and a validation.parquet it insists on."""
-    suites = list(countdown.SUITES)
-    each = -(-profile.task.train_problems // len(suites))
-    for split, count in (("train", each), ("validation", 1)):
+    train = countdown.training_set(profile.task.train_problems)
+    validation = [(s, countdown.problems("validation", s, 1)[0]) for s in countdown.SUITES]
+    for split, pairs in (("train", train), ("validation", validation)):
         rows = [
             {
                 "data_source": f"{profile.task.name}/{suite}",
                 "prompt": [{"role": "user", "content": countdown.prompt(problem)}],
                 "ability": "math",
                 "reward_model": {"style": "rule", "ground_truth": countdown.prompt(problem)},
+                "extra_info": {"index": i},
             }
-            for suite in suites for problem in countdown.problems(split, suite, count)
+            for i, (suite, problem) in enumerate(pairs)
         ]
-        rows = [row | {"extra_info": {"index": i}} for i, row in enumerate(rows)]
-        rows = rows[: profile.task.train_problems]
         pd.DataFrame(rows).to_parquet(folder / f"{split}.parquet", index=False)
 
 
@@ -361,8 +360,7 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
     return {
         "seed": profile.seed, **method, "rollout_temperature": temperature,
         "check_every": profile.rl.collapse.check_every,
-        "task": profile.task.model_dump(include={"name", "train_problems", "max_prompt_tokens"}),
-        "entropy": profile.entropy.model_dump(),
+        "train_data": evaluate.training_hash(profile), **evaluate.measure(profile),
     }
 
 

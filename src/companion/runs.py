@@ -19,7 +19,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -199,6 +199,11 @@ def _hash_files(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
         with open(name, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def text_hash(texts: Iterable[str]) -> str:
+    """SHA-256 over texts in order: what data, such as a list of prompts, is known by."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
 def provenance() -> dict[str, Any]:

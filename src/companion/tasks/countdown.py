@@ -213,6 +213,13 @@ def problems(split: str, suite: str, count: int) -> list[Problem]:
     raise ValueError(f"count is {count} and must be at most {len(found)} for {split}/{suite}")
 
 
+def training_set(count: int) -> list[tuple[str, Problem]]:
+    """What RL and reheating draw their prompts from: (suite, problem), suites in equal parts."""
+    each = -(-count // len(SUITES))
+    pairs = [(suite, problem) for suite in SUITES for problem in problems("train", suite, each)]
+    return pairs[:count]
+
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
