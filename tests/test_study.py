@@ -1,0 +1,91 @@
+"""The study's arms and the measure they share."""
+
+import numpy as np
+import pytest
+
+from companion import evaluate, figures, params, study
+from companion.analysis import collect, distribution
+from companion.tasks import countdown
+
+SMOKE = params.load("smoke")
+
+
+def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
+    started = {}
+    run = type("Run", (), {"result": {"token_entropy": 0.2}})
+    monkeypatch.setattr(study, "collapsed", lambda profile: "collapsed")
+    monkeypatch.setattr(
+        study, "reheated",
+        lambda profile: {name: type("R", (run,), {"policy": name}) for name in study.REHEATED},
+    )
+    monkeypatch.setattr(
+        study.rl, "resume",
+        lambda profile, start, *, arm, temperature=None, keep_optimizer=False: started.update(
+            {arm: (start, temperature, keep_optimizer)}
+        ),
+    )
+    study.continued(params.load("smoke", {"rl.kept_optimizer_arm": True}))
+    assert set(started) == {*study.ARMS, study.KEPT}
+    assert started["+DAPO"] == ("collapsed", None, False)
+    assert started["+DAPO w/ RR"] == ("collapsed", SMOKE.rl.rr_temperature, False)
+    assert started["+DAPO, optimizer kept"] == ("collapsed", None, True)
+    for name in study.REHEATED:
+        assert started[f"+DAPO w/ {name}"] == (name, None, False)
+    assert set(study.ROWS[2:]) == set(started) and set(started) <= set(figures.COLOURS)
+
+
+def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
+    prompts = evaluate.entropy_prompts(SMOKE)
+    assert prompts == evaluate.entropy_prompts(params.load("smoke", {"seed": 9}))
+    problems = [countdown.parse_prompt(prompt) for prompt in prompts]
+    assert {countdown.split_of(problem) for problem in problems} == {"validation"}
+    assert {countdown.suite_of(problem) for problem in problems} == set(evaluate.SUITES)
+
+
+def test_token_entropy_weighs_tokens_and_repeats_exactly():
+    from companion.sampling import sample_policy
+
+    measured = evaluate.token_entropy(study.base(SMOKE), SMOKE)
+    assert measured == evaluate.token_entropy(study.base(SMOKE), SMOKE)
+    answers = sample_policy(
+        study.base(SMOKE), evaluate.entropy_prompts(SMOKE), temperature=1.0, top_p=1.0,
+        max_new_tokens=SMOKE.evaluation.max_new_tokens, seed=evaluate.ENTROPY_SEED,
+    )
+    assert measured.value == pytest.approx(np.mean(np.concatenate(answers.entropies)), abs=1e-6)
+    assert measured.low < measured.value < measured.high
+
+
+def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path)
+    base = study.base(SMOKE)
+    few = params.load("smoke", {"task.validation_problems": 2, "evaluation.samples": 2})
+    more = params.load("smoke", {"task.validation_problems": 3, "evaluation.samples": 2})
+    run = evaluate.evaluate(few, base, "Base", "validation")
+    started = run.record["started"]
+    assert evaluate.evaluate(few, base, "Base", "validation").record["started"] == started
+    assert evaluate.evaluate(more, base, "Base", "validation").folder != run.folder
+    samples = collect.samples([run])
+    assert len(samples) == 6 * 2 * 2 and set(samples["suite"]) == {*evaluate.SUITES, evaluate.OOD}
+    again = [
+        countdown.verify(countdown.parse_prompt(row.prompt), row.answer)
+        for row in samples.itertuples()
+    ]
+    assert again == samples["correct"].tolist()
+
+
+def test_hesitation_is_the_most_uncertain_position_of_its_answer():
+    position = distribution.hesitation(study.base(SMOKE), SMOKE, prompts=4)
+    assert position.logits.shape == (len(position.tokens),)
+    p = np.exp(position.logits - np.logaddexp.reduce(position.logits))
+    assert -(p * np.log(p)).sum() > 0.5
+    assert position.prompt in evaluate.entropy_prompts(SMOKE)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.2, 3.0])
+def test_softened_draws_student_and_teacher(tau):
+    figure = figures.softened(np.array([3.0, 1.0, 0.0, -1.0]), tau, list("abcd"), shown=3)
+    student, teacher = figure.axes[0].containers
+    heights = [bar.get_height() for bar in teacher]
+    z = np.array([3.0, 1.0, 0.0, -1.0]) / tau
+    np.testing.assert_allclose(heights, (np.exp(z) / np.exp(z).sum())[:3], rtol=1e-6)
+    assert (heights[0] < student[0].get_height()) == (tau > 1)
