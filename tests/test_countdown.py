@@ -1,11 +1,13 @@
 """The laptop task: its verifier, its text in and out of the tokenizer, its splits."""
 
+import json
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companion.runs import check_policy
 from companion.tasks import base, countdown
 from companion.tasks.countdown import Problem, prompt, verify
 
@@ -196,3 +198,12 @@ def test_base_rows_come_from_the_train_split() -> None:
 def test_bad_requests_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         countdown.problems(*arguments)
+
+
+def test_base_is_made_with_its_provenance(tmp_path, monkeypatch) -> None:
+    tiny = (base.Phase(2, 0.8, (1,)), base.Phase(1, 0.1, (0.5, 0.5)))
+    monkeypatch.setattr(base, "PHASES", tiny)
+    base.make(tmp_path, seed=3)
+    made = json.loads((tmp_path / "run.json").read_text())
+    assert made["command"][-1] == "3" and len(made["phases"]) == 2 and "torch" in made["versions"]
+    assert check_policy(tmp_path) == tmp_path

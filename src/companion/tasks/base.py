@@ -8,6 +8,7 @@ then few do, which leaves a policy that can solve more than it does: what RL sta
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from dataclasses import asdict, dataclass
