@@ -47,13 +47,15 @@ def test_content_hash_covers_names_and_ignores_hidden_files(policy):
 def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     run = open_run(policy, steps=1)
     assert not run.finished
-    with run.recording([sys.executable, "-m", "x", f"--in={policy}"]) as result:
+    command = [sys.executable, "-m", "x", f"--in={policy}"]
+    with run.recording(command, {"LOG": f"{run.folder}/log"}, arm="plain") as result:
         result["entropy"] = 0.1
     assert run.finished and run.result == {"entropy": 0.1}
     record = run.record
     assert record["settings"] == {"steps": 1}
     assert record["command"][0] == "python"
-    assert str(root) not in (run.folder / "run.json").read_text().replace("/policy", "")
+    assert record["arm"] == "plain" and record["environment"]["LOG"].startswith("runs/")
+    assert str(root) not in (run.folder / "run.json").read_text()
     assert {"torch", "verl", "ms-swift", "transformers"} <= set(record["versions"])
     assert {"revision", "dirty"} == set(record["git"])
     assert record["hardware"]["cores"] >= 1 and record["started"] <= record["ended"]

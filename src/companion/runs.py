@@ -19,7 +19,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -90,7 +90,10 @@ class Run:
         return self.record.get("result", {})
 
     @contextmanager
-    def recording(self, command: list[str] | None = None, **notes: Any) -> Iterator[dict[str, Any]]:
+    def recording(
+        self, command: list[str] | None = None, environment: Mapping[str, str] | None = None,
+        **notes: Any,
+    ) -> Iterator[dict[str, Any]]:
         """Hold the run's lock while it is made, and write run.json at its start and its end.
 
         Yields a dict for the stage's results, saved under `result`. An interrupted or failed run
@@ -112,6 +115,7 @@ class Run:
                     "run": self.name, "status": "running", **self.identity,
                     "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
                     "command": [_portable(word) for word in command or []],
+                    "environment": {k: _portable(v) for k, v in (environment or {}).items()},
                     **notes, **provenance(), "started": started.isoformat(timespec="seconds"),
                 }
                 status = "failed"
