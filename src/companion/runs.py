@@ -171,7 +171,8 @@ def slug(label: str) -> str:
 
 
 def check_policy(folder: Path) -> Path:
-    """`folder` if it holds a policy (weights, config and tokenizer); ValueError otherwise."""
+    """`folder`, made absolute, if it holds weights, config and tokenizer; else ValueError."""
+    folder = folder.resolve()
     needed = {"config.json": 1, "tokenizer.json": 1, "model*.safetensors": 1}
     missing = [name for name in needed if not list(folder.glob(name))]
     if missing:

@@ -34,8 +34,11 @@ def collapsed(profile: Profile) -> Path:
     Lets a notebook start at any stage; `rl.collapse` makes the profile's own.
     """
     run = rl.collapse_run(profile)
-    if run.finished:
-        return run.policy
+    return run.policy if run.finished else shipped(profile)
+
+
+def shipped(profile: Profile) -> Path:
+    """The collapsed policy in the repository, whatever was trained here; made if there is none."""
     return ROOT / profile.task.collapsed if profile.task.collapsed else rl.collapse(profile).policy
 
 
