@@ -104,7 +104,6 @@ class Reheat(Section):
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     adam_beta2: PositiveFloat = Field(lt=1)
-    adam_epsilon: PositiveFloat
     gradient_clip: PositiveFloat
     batch_size: PositiveInt
     """On-policy rollouts an update."""

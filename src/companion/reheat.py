@@ -214,7 +214,6 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
         "lr_scheduler_type": "constant",
         "weight_decay": settings.weight_decay,
         "adam_beta2": settings.adam_beta2,
-        "adam_epsilon": settings.adam_epsilon,
         "max_grad_norm": settings.gradient_clip,
         "max_steps": settings.max_steps,
         "save_strategy": "steps",
