@@ -122,7 +122,10 @@ def main() -> None:
         verl = verl_steps(profile, folder, asked.steps)
         environment = rl.environment(profile, folder)
         launch(
-            [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), *sys.argv[1:], "--trl", name],
+            [
+                sys.executable, "-W", "ignore", str(Path(__file__).resolve()), *sys.argv[1:],
+                "--trl", name,
+            ],
             {key: environment[key] for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")},
             folder / "trl.log", lambda: None,
         )

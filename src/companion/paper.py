@@ -6,13 +6,6 @@ import pandas as pd
 
 from companion.params import ROOT
 
-COLLAPSE_ENTROPY = 0.08
-"""Nats; §4.1: RL is interrupted once the mean token entropy drops below this."""
-RECOVERY_ENTROPY = 0.12
-"""Nats; §4.1: the reheated checkpoint is the one that recovers to above this."""
-TAU = 1.2
-"""Table 4: the self-teacher's temperature."""
-
 
 def table1() -> pd.DataFrame:
     """Table 1: columns model, arm, benchmark (five and Avg), avg@8 and pass@8 in percent."""
