@@ -122,6 +122,7 @@ def test_searches_survive_the_tokenizer(count, seed, phase) -> None:
     end = [TOKENIZER.eos_token_id, TOKENIZER.pad_token_id]
     assert TOKENIZER.decode(tokens + end, skip_special_tokens=True) == search
     assert verify(problem, search) == search.endswith(" yes")
+    assert search.endswith(" yes") or len(tokens) > base.ANSWER_TOKENS  # never given up
 
 
 def test_chat_template_is_qwens() -> None:
@@ -201,7 +202,7 @@ def test_bad_requests_are_refused(arguments: tuple, message: str) -> None:
 
 
 def test_base_is_made_with_its_provenance(tmp_path, monkeypatch) -> None:
-    tiny = (base.Phase(2, 0.8, (1,)), base.Phase(1, 0.1, (0.5, 0.5)))
+    tiny = (base.Phase(2, 0.8), base.Phase(1, 0.1))
     monkeypatch.setattr(base, "PHASES", tiny)
     base.make(tmp_path, seed=3)
     made = json.loads((tmp_path / "run.json").read_text())

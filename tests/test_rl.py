@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from companion import params, rl, runs
+from companion.analysis.statistics import Estimate
 
 FOLDER = Path("runs/x")
 
@@ -83,7 +84,7 @@ def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens)
     assert resolve_reward_manager_cls(config).__name__ == "DAPORewardManager"
     manager = load_reward_manager(config, countdown.tokenizer())
     assert manager.overlong_buffer_cfg.enable == (tokens > 0)
-    assert manager.max_resp_len == 96
+    assert manager.max_resp_len == 80
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens)
     [
         ({"rl__batch_size": 512, "rl__mini_batch_size": 512}, "rl.batch_size is 512"),
         ({"rl__responses_per_prompt": 1}, "rl.responses_per_prompt is 1"),
-        ({"rl__overlong_buffer_tokens": 96}, "rl.overlong_buffer_tokens is 96"),
+        ({"rl__overlong_buffer_tokens": 80}, "rl.overlong_buffer_tokens is 80"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(changes, message, tmp_path, monkeypatch):
@@ -143,6 +144,7 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(rl.evaluate, "token_entropy", lambda *_: Estimate(1.0, 0.9, 1.1))
     start = tmp_path / "policy"
     start.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -187,8 +189,8 @@ def fake_verl(run, entropies, killed_at=None):
 def test_run_follows_metrics_and_keeps_the_last_checkpoint(run, monkeypatch, capsys):
     monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
     rl._train(profile(), run, "plain", 1.0)
-    assert list(run.metrics["step"]) == [1, 2, 3, 4]
-    assert run.metrics["token_entropy"].dropna().tolist() == [0.9, 0.4]
+    assert list(run.metrics["step"]) == [0, 1, 2, 3, 4]
+    assert run.metrics["token_entropy"].dropna().tolist() == [1.0, 0.9, 0.4]
     assert run.result == {"step": 4, "token_entropy": 0.4, "collapsed": True}
     assert (run.policy / "config.json").read_text() == "4"
     lines = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
@@ -205,7 +207,7 @@ def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypa
     monkeypatch.setattr(rl, "launch", child)
     rl._train(profile(), run, "plain", 1.0)
     assert child.starts == [2]
-    assert list(run.metrics["step"]) == [1, 2, 3, 4, 5, 6]
+    assert list(run.metrics["step"]) == [0, 1, 2, 3, 4, 5, 6]
     assert run.result == {"step": 6, "token_entropy": 0.7, "collapsed": False}
 
 

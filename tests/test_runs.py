@@ -36,12 +36,22 @@ def test_identity_is_settings_and_content_of_inputs(root, policy):
     assert open_run(policy, steps=1).folder != first.folder
 
 
-def test_content_hash_covers_names_and_ignores_hidden_files(policy):
+def test_content_hash_covers_names_and_ignores_hidden_files_and_records(policy):
     before = runs.content_hash(policy)
     (policy / ".lock").write_text("")
+    (policy / "run.json").write_text("{}")
     assert runs.content_hash(policy) == before
     (policy / "config.json").rename(policy / "conf.json")
     assert runs.content_hash(policy) != before
+
+
+def test_a_run_whose_policy_was_deleted_is_made_again(root, policy):
+    run = open_run(policy, steps=1)
+    with run.recording():
+        run.policy.mkdir()
+    assert run.finished
+    run.policy.rmdir()
+    assert not run.finished
 
 
 def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):

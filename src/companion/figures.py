@@ -93,16 +93,17 @@ def collapse(metrics: pd.DataFrame, threshold: float) -> Figure:
     return figure
 
 
-def reheating(metrics: pd.DataFrame, threshold: float, target: float) -> Figure:
+def reheating(metrics: pd.DataFrame, arm: str, threshold: float, target: float) -> Figure:
     """Reheating step by step: the measured entropy, then what swift logs beside it.
 
     Args:
+        arm: "PR-FKL" or "PR-RKL", which decides the colour.
         metrics: columns step, token_entropy with entropy_low and entropy_high (nats, of each
             checkpoint), rollout_entropy and kl (nats, logged before the update), grad_norm.
         threshold, target: nats, the collapse threshold (gate) and the recovery entropy (stop).
     """
     figure, axes = _figure(1, 3, figsize=(11, 3.2))
-    colour = COLOURS["+DAPO w/ PR-FKL"]
+    colour = COLOURS[f"+DAPO w/ {arm}"]
     steps = metrics["step"]
     axes[0].fill_between(steps, metrics["entropy_low"], metrics["entropy_high"], color=colour,
                          alpha=0.2, linewidth=0, label="95% interval over prompts")

@@ -381,8 +381,8 @@ def _train(
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
     rows = _rewind(run)
     done = rows[-1]["step"] if rows else 0
-    resume_from = run.folder / "verl" / f"global_step_{done}" if rows else None
-    if optimizer and not rows:
+    resume_from = run.folder / "verl" / f"global_step_{done}" if done else None
+    if optimizer and not done:
         # As step 0 and without verl's data position: the prompts of every other arm.
         resume_from = run.folder / "start" / "global_step_0"
         shutil.copytree(optimizer / "actor", resume_from / "actor", dirs_exist_ok=True)
@@ -396,8 +396,11 @@ def _train(
     )]
     variables = environment(profile, run.folder)
     with run.recording(words, environment=variables, arm=arm) as result:
-        if not (rows and _decided(rows[-1], steps, stop_entropy)):
-            begun = f"goes on after step {done}" if rows else "starts"
+        if not done:
+            start = evaluate.token_entropy(run.inputs["policy"], profile)
+            rows = [{"step": 0, "token_entropy": start.value}]
+        if not (done and _decided(rows[-1], steps, stop_entropy)):
+            begun = f"goes on after step {done}" if done else "starts"
             print(f"{run.name}: verl {begun}", flush=True)
             report = _follow(run, rows, steps)
             launch(words, variables, run.folder / "verl.log", report)
@@ -420,7 +423,10 @@ def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> boo
 
 
 def _rewind(run: Run) -> list[dict[str, Any]]:
-    """The rows of an interrupted run up to its newest measured checkpoint; forgets the rest."""
+    """The rows of an interrupted run up to its newest measured checkpoint; forgets the rest.
+
+    The first row is step 0, the policy before any update; no rows if nothing else is left.
+    """
     folder = run.folder
     folder.mkdir(parents=True, exist_ok=True)
     rows = _read(folder / "metrics.jsonl")

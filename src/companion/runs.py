@@ -39,6 +39,8 @@ PACKAGES = (
     "datasets", "numpy",
 )
 
+RECORDS = ("run.json", "metrics.jsonl")
+"""What tells how a run was made, beside what it made."""
 
 _only_finished = ContextVar("only_finished", default=False)
 
@@ -72,7 +74,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.record.get("status") == "finished"
+        """Whether all that the run made is there (of a published one: all but its policy)."""
+        record = self.record
+        return record.get("status") == "finished" and (
+            not record.get("made_policy") or self.policy.is_dir()
+        )
 
     @property
     def policy(self) -> Path:
@@ -129,7 +135,7 @@ class Run:
                 finally:
                     ended = datetime.now(timezone.utc)
                     self._write(record | {
-                        "status": status, "result": result,
+                        "status": status, "result": result, "made_policy": self.policy.is_dir(),
                         "ended": ended.isoformat(timespec="seconds"),
                         "seconds": round(earlier + (ended - started).total_seconds(), 1),
                     })
@@ -184,12 +190,16 @@ def check_policy(folder: Path) -> Path:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 over the names and bytes of a file or of a folder's files (hidden ones left out)."""
+    """SHA-256 over the names and bytes of a file or of a folder's files.
+
+    Left out are hidden files and what only tells how a shipped policy was made (RECORDS): it is
+    the same policy as in the run that made it.
+    """
     if not path.exists():
         raise ValueError(f"'{_portable(str(path))}' does not exist; make it first or name another")
     files = [path] if path.is_file() else sorted(
         file for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith(".")
+        if file.is_file() and not file.name.startswith(".") and file.name not in RECORDS
     )
     stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     return _hash_files(stamp, str(path))

@@ -29,32 +29,29 @@ class Phase:
     steps: int
     solving: float
     """The share of attempts that follow the known solution; the others are random."""
-    attempts: tuple[float, ...]
-    """The shares of searches that are given up after 1, 2, ... failed attempts."""
 
 
-PHASES = (Phase(1100, 0.85, (1,)), Phase(150, 0.05, (0.15, 0.2, 0.25, 0.25, 0.1, 0.05)))
+PHASES = (Phase(3000, 0.85), Phase(300, 0.05))
 COUNTS = {3: 0.75, 4: 0.25}
 """How many numbers a problem has -> its share of the rows."""
 BATCH = 128
+MICRO_BATCH = 32
 LEARNING_RATE = 3e-3
 ANSWER_TOKENS = 96
-"""Longer searches are cut here, without an end token, as a rollout's are."""
+"""Longer searches are cut here, without an end token: giving up is not in the data."""
 
 
 def search(
     problem: countdown.Problem, solution: list[str], phase: Phase, rng: random.Random
 ) -> str:
-    """A random search: attempts until one reaches the target or it is given up."""
+    """A random search: attempts until one reaches the target, or the answer is long enough."""
     lines: list[str] = []
-    (limit,) = rng.choices(range(1, len(phase.attempts) + 1), phase.attempts)
-    for _ in range(limit):
+    solved = False
+    while not solved and len(" \n ".join(lines).split(" ")) <= ANSWER_TOKENS:
         known = rng.random() < phase.solving
         attempt = solution if known else countdown.random_attempt(problem.numbers, rng)
         solved = countdown.reached(attempt) == problem.target
         lines += [*attempt[:-1], f"{attempt[-1]} {'yes' if solved else 'no'}"]
-        if solved:
-            break
     return " \n ".join(lines)
 
 
@@ -71,6 +68,23 @@ def example(tokenizer: PreTrainedTokenizerFast, phase: Phase, rng: random.Random
     )
     answer = tokenizer(search(problem, solution, phase, rng))["input_ids"]
     return prompt, [*answer, tokenizer.eos_token_id][:ANSWER_TOKENS]
+
+
+def padded(rows: list[tuple[list[int], list[int]]], pad: int):
+    """Rows (prompt, answer) as inputs and labels [rows, tokens]; only answers are labelled.
+
+    Padding is on the right: causal attention keeps it from every answer token.
+    """
+    import torch
+
+    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+    inputs = torch.full((len(rows), width), pad)
+    labels = torch.full((len(rows), width), -100)
+    for row, (prompt, answer) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        inputs[row, :end] = torch.tensor(prompt + answer)
+        labels[row, len(prompt):end] = torch.tensor(answer)
+    return inputs, labels
 
 
 def new_policy(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
@@ -113,23 +127,21 @@ def fit(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) 
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min((step + 1) / 50, 1 - step / len(phases))
         rows = [example(tokenizer, phase, rng) for _ in range(BATCH)]
-        width = max(len(prompt) + len(answer) for prompt, answer in rows)
-        inputs = torch.full((BATCH, width), tokenizer.pad_token_id)
-        labels = torch.full((BATCH, width), -100)
-        for row, (prompt, answer) in enumerate(rows):
-            end = len(prompt) + len(answer)
-            inputs[row, :end] = torch.tensor(prompt + answer)
-            labels[row, len(prompt):end] = torch.tensor(answer)
-        # Padding is on the right: causal attention keeps it from every answer token.
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(input_ids=inputs, labels=labels).loss
+        rows.sort(key=lambda row: len(row[0] + row[1]))  # rows of like lengths: less padding
+        total = sum(len(answer) for _, answer in rows)
         optimizer.zero_grad()
-        loss.backward()
+        loss = 0.0
+        for part in range(0, BATCH, MICRO_BATCH):
+            inputs, labels = padded(rows[part : part + MICRO_BATCH], tokenizer.pad_token_id)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                share = model(input_ids=inputs, labels=labels, num_items_in_batch=total).loss
+            share.backward()
+            loss += share.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == len(phases) - 1:
             elapsed = time.monotonic() - started
-            print(f"step {step:5d}  loss {loss.item():.4f} nats  {elapsed:6.0f} s", flush=True)
+            print(f"step {step:5d}  loss {loss:.4f} nats  {elapsed:6.0f} s", flush=True)
 
 
 def make(out: Path, seed: int) -> None:
