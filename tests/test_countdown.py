@@ -193,7 +193,7 @@ def test_base_rows_come_from_the_train_split() -> None:
     [
         (("dev", "middle", 1), "split is 'dev'"),
         (("test", "six", 1), "suite is 'six'"),
-        (("validation", "very easy", 500), "count is 500"),
+        (("validation", "very hard", 300), "count is 300"),
     ],
 )
 def test_bad_requests_are_refused(arguments: tuple, message: str) -> None:

@@ -84,7 +84,7 @@ def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens)
     assert resolve_reward_manager_cls(config).__name__ == "DAPORewardManager"
     manager = load_reward_manager(config, countdown.tokenizer())
     assert manager.overlong_buffer_cfg.enable == (tokens > 0)
-    assert manager.max_resp_len == 80
+    assert manager.max_resp_len == 64
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,8 @@ def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens)
     [
         ({"rl__batch_size": 512, "rl__mini_batch_size": 512}, "rl.batch_size is 512"),
         ({"rl__responses_per_prompt": 1}, "rl.responses_per_prompt is 1"),
-        ({"rl__overlong_buffer_tokens": 80}, "rl.overlong_buffer_tokens is 80"),
+        ({"hardware__threads": 3}, "hardware.threads is 3"),
+        ({"rl__overlong_buffer_tokens": 64}, "rl.overlong_buffer_tokens is 64"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_starts(changes, message, tmp_path, monkeypatch):

@@ -51,6 +51,14 @@ def test_an_answer_does_not_depend_on_its_neighbours_length(policy):
     assert draw(policy, prompts).tokens[0] == draw(policy, longer).tokens[0]
 
 
+def test_a_batch_split_over_ranks_gets_the_same_answers(policy):
+    prompts = encode_prompts(policy[1], PROMPTS)
+    whole = draw(policy, prompts)
+    parts = [draw(policy, prompts[:7]), draw(policy, prompts[7:], first=7)]
+    assert whole.tokens == [row for part in parts for row in part.tokens]
+    assert draw(policy, prompts[7:]).tokens != whole.tokens[7:]
+
+
 def test_an_answer_ends_with_its_end_token_or_at_the_limit(policy):
     end = policy[1].eos_token_id
     answers = draw(policy, encode_prompts(policy[1], PROMPTS), max_new_tokens=30)

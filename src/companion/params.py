@@ -38,7 +38,7 @@ class Hardware(Section):
     gpus_per_node: PositiveInt = 1
     nodes: PositiveInt = 1
     threads: PositiveInt = 2
-    """OpenMP threads of each process (CPU platform)."""
+    """Cores to use (CPU platform): verl's ranks, one thread each; OpenMP threads elsewhere."""
 
 
 class Task(Section):

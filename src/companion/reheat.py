@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -268,7 +269,7 @@ def environment(profile: Profile) -> dict[str, str]:
         return {"NPROC_PER_NODE": str(hardware.gpus_per_node), "NNODES": str(hardware.nodes)}
     return {
         "OMP_NUM_THREADS": str(hardware.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # idle threads leave the core to whoever waits for it
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py
         "CUDA_VISIBLE_DEVICES": "",
     }
 

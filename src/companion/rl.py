@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -122,6 +123,12 @@ def check(profile: Profile) -> None:
             f"rl.overlong_buffer_tokens is {rl.overlong_buffer_tokens} and must be smaller than "
             f"rl.max_response_tokens ({rl.max_response_tokens})"
         )
+    if rl.mini_batch_size * rl.responses_per_prompt % _ranks(profile):
+        raise ValueError(
+            f"hardware.threads is {profile.hardware.threads} and must divide rl.mini_batch_size x "
+            f"rl.responses_per_prompt ({rl.mini_batch_size} x {rl.responses_per_prompt}): each "
+            "core trains on an equal share"
+        )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
         raise ValueError(
             f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs"
@@ -233,16 +240,17 @@ def _gpu(profile: Profile) -> dict[str, Any]:
 
 
 def _cpu(profile: Profile) -> dict[str, Any]:
-    """One process trains, on one logical GPU; bf16 on CPU would quantise what is measured."""
-    rl = profile.rl
-    rows = math.gcd(rl.mini_batch_size * rl.responses_per_prompt, 64)
+    """fp32, since bf16 would quantise what is measured; a rank a core, each on a logical GPU."""
+    rl, ranks = profile.rl, _ranks(profile)
+    # A micro-batch that fits the core's cache.
+    rows = math.gcd(rl.mini_batch_size * rl.responses_per_prompt // ranks, 32)
     fp32 = "+actor_rollout_ref.actor.fsdp_config.mixed_precision"
     platform = {
         "trainer.device": "cpu",
-        "trainer.n_gpus_per_node": 1,
+        "trainer.n_gpus_per_node": ranks,
         "+ray_kwargs.ray_init.address": "local",
         "+ray_kwargs.ray_init.include_dashboard": False,
-        "+ray_kwargs.ray_init.num_gpus": 1,
+        "+ray_kwargs.ray_init.num_gpus": ranks,
         "ray_kwargs.ray_init.num_cpus": 16,  # logical: verl's actors reserve more than two
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
         # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap`), so the old
@@ -288,6 +296,15 @@ def _cpu(profile: Profile) -> dict[str, Any]:
     }
 
 
+def _ranks(profile: Profile) -> int:
+    """Processes that train on a CPU: a single-threaded one a core, data-parallel over gloo.
+
+    Two threads of one process gain nothing at this size, where they wait for each other at every
+    small operation; two processes take 0.7 of the time a step. vLLM has threads of its own.
+    """
+    return profile.hardware.threads if profile.rl.rollout_engine == "transformers" else 1
+
+
 def environment(profile: Profile, folder: Path) -> dict[str, str]:
     """What verl's processes find in their environment, beside this process's own."""
     common = {
@@ -300,8 +317,9 @@ def environment(profile: Profile, folder: Path) -> dict[str, str]:
     if profile.hardware.platform == "gpu":
         return common
     cpu = common | {
-        "OMP_NUM_THREADS": str(profile.hardware.threads),  # unset, ten times slower
-        "OMP_WAIT_POLICY": "PASSIVE",  # trainer and task runner take turns on the same cores
+        # Unset, ten times slower.
+        "OMP_NUM_THREADS": str(profile.hardware.threads // _ranks(profile)),
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py
         "VERL_PLATFORM": "cpu",
         "VERL_ENGINE_DEVICE": "cuda",
         "VERL_USE_EXTERNAL_MODULES": "companion.adapters.verl_cpu",

@@ -75,6 +75,7 @@ def sample(
     temperature: float,
     top_p: float,
     seed: int,
+    first: int = 0,
 ) -> Answers:
     """One answer a prompt (repeat a prompt for more), sampled as one batch.
 
@@ -85,11 +86,13 @@ def sample(
         prompts: token ids, of any lengths (padded on the left).
         max_new_tokens: tokens an answer may have, its end token included.
         top_p: keep the smallest set of tokens whose probability reaches this.
+        first: the row of the first prompt in that table, for a batch that is split over ranks.
     """
     count, width = len(prompts), max(map(len, prompts))
     uniforms = torch.rand(
-        count, max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+        first + count, max_new_tokens, generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )[first:]
     inputs = torch.full((count, width), end_token)
     mask = torch.zeros(count, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):

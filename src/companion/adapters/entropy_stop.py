@@ -8,6 +8,7 @@ finished and logged, and the loop ends as after its last step.
 
 from pathlib import Path
 
+import torch
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
 from companion.evaluate import token_entropy
@@ -21,6 +22,8 @@ class EntropyStop(CheckpointCallback):
         super().__init__(config)
         self.profile = Profile.model_validate_json(Path(config.companion.profile).read_text())
         self.stop_entropy = config.companion.stop_entropy
+        if self.profile.hardware.platform == "cpu":
+            torch.set_num_threads(self.profile.hardware.threads)  # the ranks wait meanwhile
 
     def on_save(self, trainer, global_step, checkpoint_dir, **_):
         policy = Path(checkpoint_dir) / "actor" / "huggingface"

@@ -14,6 +14,8 @@ step's whole batch. Three pieces, at verl's own plug-in points:
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -68,13 +70,14 @@ def _sample_in_worker(worker, *args, **kwargs) -> Answers:
 
 
 class Replica(RolloutReplica):
-    """No server beside the workers; the manager below finds the first worker here."""
+    """No server beside the worker; the manager below finds the workers of all ranks here."""
 
-    worker: ray.actor.ActorHandle
+    by_rank: dict[int, ray.actor.ActorHandle] = {}
 
     async def launch_servers(self):
-        Replica.worker = self.workers[0]
-        self._server_address, self._server_handle = "in-process", self.workers[0]
+        (worker,) = self.workers
+        Replica.by_rank[self.replica_rank] = worker
+        self._server_address, self._server_handle = "in-process", worker
 
 
 class BatchAgentLoopManager:
@@ -101,15 +104,23 @@ class BatchAgentLoopManager:
             )
             for messages in prompts["raw_prompt"]
         ]
+        asked = [encoded[i] for i in repeats]
         # One stream a step and phase: a resumed run samples what the uninterrupted one would.
         seed = np.random.SeedSequence([self.rollout.seed, step, validate]).generate_state(1)[0]
-        answers = ray.get(
-            Replica.worker.__ray_call__.remote(
-                _sample_in_worker, [encoded[i] for i in repeats], int(seed),
+        ranks = len(Replica.by_rank)
+        bounds = [len(asked) * rank // ranks for rank in range(ranks + 1)]
+        parts = ray.get([
+            Replica.by_rank[rank].__ray_call__.remote(
+                _sample_in_worker, asked[begin:end], int(seed), first=begin,
                 temperature=chosen.temperature, top_p=chosen.top_p,
             )
-        )
-        self._queue(prompts, repeats, [encoded[i] for i in repeats], answers, step, validate)
+            for rank, (begin, end) in enumerate(itertools.pairwise(bounds))
+        ])
+        answers = Answers(*(
+            [row for part in parts for row in getattr(part, field.name)]
+            for field in dataclasses.fields(Answers)
+        ))
+        self._queue(prompts, repeats, asked, answers, step, validate)
 
     def _queue(
         self, prompts: TensorDict, repeats: list[int], encoded: list[list[int]],

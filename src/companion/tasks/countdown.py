@@ -32,14 +32,13 @@ LARGEST_GIVEN = 25
 """The numbers of a problem lie in 1..LARGEST_GIVEN."""
 
 SUITES = {
-    "very easy": (0.20, 1.0),
-    "easy": (0.15, 0.20),
-    "middle": (0.07, 0.15),
-    "hard": (0.05, 0.07),
-    "very hard": (0.0, 0.05),
+    "very easy": (0.15, 1.0),
+    "easy": (0.07, 0.15),
+    "middle": (0.05, 0.07),
+    "hard": (0.035, 0.05),
+    "very hard": (0.0, 0.035),
 }
-"""Three numbers, graded by `chance`: suite -> (above, up to); a tenth to a quarter of random
-problems each."""
+"""Three numbers, graded by `chance`: suite -> (above, up to)."""
 OOD = "four numbers"
 """Out of distribution: the base policy has seen such problems, RL never trains on them."""
 SPLITS = ("train", "validation", "test")
