@@ -120,13 +120,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         verl = verl_steps(profile, folder, asked.steps)
-        environment = rl.environment(profile, folder)
         launch(
             [
                 sys.executable, "-W", "ignore", str(Path(__file__).resolve()), *sys.argv[1:],
                 "--trl", name,
             ],
-            {key: environment[key] for key in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")},
+            {"OMP_NUM_THREADS": str(profile.hardware.threads)},  # one process on all cores
             folder / "trl.log", lambda: None,
         )
         trl = pd.read_csv(folder / "trl.csv")

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all that the run made is there (of a published one: all but its policy)."""
+        """Whether it ended well and what it made is still there, its policy included."""
         record = self.record
         return record.get("status") == "finished" and (
             not record.get("made_policy") or self.policy.is_dir()
