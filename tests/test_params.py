@@ -32,6 +32,8 @@ def test_extends_takes_the_parent_and_changes_only_what_it_names():
         ("laptop", {"reheat.tau": float("inf")}, "tau is inf and must be a positive number"),
         ("laptop", {"rl.clip_low": "wide"}, "rl.clip_low is 'wide'"),
         ("laptop", {"rl.mini_batch_size": 7}, "rl.mini_batch_size is 7 and must divide"),
+        ("laptop", {"rl.arms": ["+DAPO w/ RR"]}, r"rl: arms is .* must begin with '\+DAPO'"),
+        ("laptop", {"rl.arms": ["+DAPO", "PR-FKL"]}, "rl.arms.1 is 'PR-FKL': input should be"),
         ("laptop", {"evaluation.top_p": 1.5}, "evaluation.top_p is 1.5"),
         ("laptop", {"evaluation.engine": "tgi"}, "evaluation.engine is 'tgi'"),
         ("laptop", {"seed": -1}, "seed is -1"),

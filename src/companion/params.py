@@ -67,6 +67,16 @@ class Collapse(Section):
     max_steps: PositiveInt
 
 
+Arm = Literal[
+    "+DAPO", "+DAPO w/ RR", "+DAPO w/ PR-RKL", "+DAPO w/ PR-FKL", "+DAPO w/ PR-scale",
+    "+DAPO w/ PR-scale*", "+DAPO, optimizer kept",
+]
+"""RL resumed from the collapsed policy, by its row of Table 1, in the paper's order.
+
+PR-scale and the one that takes over the optimizer of the run to collapse are ours.
+"""
+
+
 class RL(Section):
     """verl DAPO (Table 3)."""
 
@@ -93,8 +103,16 @@ class RL(Section):
     """RL steps of every arm that branches from the collapsed policy."""
     rr_temperature: PositiveFloat
     """Rollout temperature of the rollout-reheating arm (RR)."""
-    kept_optimizer_arm: bool
-    """Also continue plain DAPO with the optimizer of the run to collapse (a sensitivity check)."""
+    arms: list[Arm]
+    """What is continued from the collapsed policy; plain DAPO, which all are compared with, leads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RL:
+        if self.arms[:1] != ["+DAPO"] or len(set(self.arms)) < len(self.arms):
+            raise ValueError(
+                f"arms is {self.arms} and must begin with '+DAPO' and name every arm once"
+            )
+        return self
 
 
 class Reheat(Section):

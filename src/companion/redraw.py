@@ -36,7 +36,7 @@ def redraw(profile: str) -> Path:
     dynamics = collect.dynamics(training)
     figure = figures.fig2(dynamics, settings.rl.collapse.entropy, settings.reheat.recovery_entropy)
     report.save_figure(target / "figures", "fig02", figure, dynamics)
-    figure = figures.fig1(gains.loc[study.ARMS[1:]], settings.reheat.tau)
+    figure = figures.fig1(gains.loc[gains.index.isin(study.ARMS)], settings.reheat.tau)
     report.save_figure(target / "figures", "fig01", figure, tables.tidy(gains))
     return target
 

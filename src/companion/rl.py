@@ -372,7 +372,7 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
     method = profile.rl.model_dump(
         exclude={
             "collapse", "continued_steps", "rr_temperature", "rollout_temperature",
-            "kept_optimizer_arm",
+            "arms",
         }
     )
     return {

@@ -7,20 +7,19 @@ and the command line all ask here and never say twice what an arm is.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
 from companion import evaluate, reheat, rl
-from companion.params import ROOT, Profile
+from companion.params import ROOT, Arm, Profile
 from companion.runs import Run, finished_only
 
-DAPO = "+DAPO"
-"""Plain DAPO continued from the collapsed policy: what every other arm is compared with."""
+ARMS: list[str] = list(get_args(Arm))
+DAPO, RR, *_, KEPT = ARMS
 REHEATED = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
-ARMS = [DAPO, f"{DAPO} w/ RR", *(f"{DAPO} w/ {name}" for name in REHEATED)]
-KEPT = f"{DAPO}, optimizer kept"
-ROWS = ["Base", "Collapsed", *ARMS, KEPT]
-"""The rows of Table 1, in the paper's order; the collapsed row, PR-scale and KEPT are ours."""
+ROWS = ["Base", "Collapsed", *ARMS]
+"""The rows of Table 1, in the paper's order; the collapsed row is ours."""
 
 
 def base(profile: Profile) -> Path:
@@ -60,20 +59,17 @@ def reheated(profile: Profile) -> dict[str, Run]:
 
 
 def continued(profile: Profile) -> dict[str, Run]:
-    """RL resumed: every arm for the same steps on the same prompts, by its row of Table 1."""
+    """RL resumed: the profile's arms for the same steps on the same prompts, by their names."""
     start = collapsed(profile)
-    arms = {
-        DAPO: rl.resume(profile, start, arm=DAPO),
-        f"{DAPO} w/ RR": rl.resume(
-            profile, start, arm=f"{DAPO} w/ RR", temperature=profile.rl.rr_temperature
-        ),
+    hot = {f"{DAPO} w/ {name}": run.policy for name, run in reheated(profile).items()}
+    return {
+        arm: rl.resume(
+            profile, hot.get(arm, start), arm=arm,
+            temperature=profile.rl.rr_temperature if arm == RR else None,
+            keep_optimizer=arm == KEPT,
+        )
+        for arm in profile.rl.arms
     }
-    if profile.rl.kept_optimizer_arm:
-        arms[KEPT] = rl.resume(profile, start, arm=KEPT, keep_optimizer=True)
-    for name, run in reheated(profile).items():
-        arm = f"{DAPO} w/ {name}"
-        arms[arm] = rl.resume(profile, run.policy, arm=arm)
-    return arms
 
 
 def evaluations(profile: Profile) -> dict[str, Run]:
