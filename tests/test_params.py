@@ -16,6 +16,15 @@ def test_overrides_reach_nested_fields_and_none_keeps_the_profile():
     assert profile.seed == params.load("laptop").seed
 
 
+def test_change_sets_what_load_would_keep_and_leaves_the_original_alone():
+    laptop = params.load("laptop")
+    endless = params.change(laptop, {"reheat.ceiling_entropy": None, "task.train_problems": 64})
+    assert (endless.reheat.ceiling_entropy, endless.task.train_problems) == (None, 64)
+    assert laptop == params.load("laptop")
+    with pytest.raises(ValueError, match="did you mean 'tau'"):
+        params.change(laptop, {"reheat.tua": 1.2})
+
+
 def test_extends_takes_the_parent_and_changes_only_what_it_names():
     laptop, smoke = params.load("laptop"), params.load("smoke")
     assert smoke.rl.clip_high == laptop.rl.clip_high

@@ -255,7 +255,7 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     assert arguments.repetition_penalty == 1 and not arguments.min_p
     assert arguments.teacher_model is None
     assert (arguments.lr_scheduler_type, arguments.weight_decay) == ("constant", 0)
-    assert arguments.adam_beta2 == 0.999
+    assert (arguments.optim, arguments.adam_beta2) == ("adamw_torch_fused", 0.999)
     assert arguments.learning_rate == settings.reheat.learning_rate
     rollouts = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     assert rollouts == settings.reheat.batch_size
@@ -288,6 +288,8 @@ def test_stop_is_where_entropy_recovers_and_reversed_for_cooling(policy):
     assert [reheat.crossed(cool, h) for h in (0.07, 0.08, 0.081, 0.3)] == [True, True, False, False]
     assert [reheat.diverged(heat, h) for h in (0.4, 0.41)] == [False, True]
     assert not reheat.diverged(cool, 0.5)  # on its way down
+    endless = params.change(heat, {"reheat.recovery_entropy": None, "reheat.ceiling_entropy": None})
+    assert not reheat.crossed(endless, 9.0) and not reheat.diverged(endless, 9.0)
 
 
 @pytest.mark.parametrize("tau, message", [

@@ -119,6 +119,8 @@ class Reheat(Section):
     """ms-swift GKD (Table 4)."""
 
     tau: PositiveFloat
+    optimizer: Literal["adamw", "sgd"]
+    """The method's is AdamW; plain SGD shows the gradients' scale, which AdamW cancels (Fig. 7)."""
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     adam_beta2: PositiveFloat = Field(lt=1)
@@ -127,10 +129,10 @@ class Reheat(Section):
     """On-policy rollouts an update."""
     micro_batch_size: PositiveInt
     max_completion_tokens: PositiveInt
-    recovery_entropy: PositiveFloat
-    """Stop at the first checkpoint whose mean token entropy (nats) reaches this."""
-    ceiling_entropy: PositiveFloat
-    """Give up before divergence (App. D): no checkpoint above this many nats is kept."""
+    recovery_entropy: PositiveFloat | None
+    """Stop at the first checkpoint whose mean token entropy (nats) reaches this; None: never."""
+    ceiling_entropy: PositiveFloat | None
+    """Give up before divergence (App. D), once a checkpoint is above this many nats; None: never."""
     max_steps: PositiveInt
     check_every: PositiveInt
     """Updates between two saved and measured checkpoints."""
@@ -140,7 +142,8 @@ class Reheat(Section):
     @model_validator(mode="after")
     def _check(self) -> Reheat:
         check_tau(self.tau)
-        if self.ceiling_entropy <= self.recovery_entropy:
+        both = self.ceiling_entropy and self.recovery_entropy
+        if both and self.ceiling_entropy <= self.recovery_entropy:
             raise ValueError(
                 f"ceiling_entropy is {self.ceiling_entropy} and must lie above recovery_entropy "
                 f"({self.recovery_entropy})"
@@ -212,18 +215,26 @@ def load(profile: str = "laptop", overrides: dict[str, Any] | None = None) -> Pr
     on unchanged. Raises ValueError, in one sentence, for an unknown profile or field and for an
     impossible value.
     """
-    values = _read(profile)
-    for dotted, value in (overrides or {}).items():
-        if value is not None:
-            *path, last = dotted.split(".")
-            section = values
-            for part in path:
-                section = section.setdefault(part, {})
-            section[last] = value
+    asked = {field: value for field, value in (overrides or {}).items() if value is not None}
+    return _validated({"name": profile, **_read(profile)}, asked)
+
+
+def change(profile: Profile, changes: dict[str, Any]) -> Profile:
+    """The profile with dotted `changes`, None among their values; ValueError as `load`."""
+    return _validated(profile.model_dump(), changes)
+
+
+def _validated(values: dict[str, Any], changes: dict[str, Any]) -> Profile:
+    for dotted, value in changes.items():
+        *path, last = dotted.split(".")
+        section = values
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
     try:
-        return Profile(name=profile, **values)
+        return Profile(**values)
     except ValidationError as error:
-        raise ValueError(f"profile '{profile}': {_sentence(error)}") from None
+        raise ValueError(f"profile '{values['name']}': {_sentence(error)}") from None
 
 
 def _read(profile: str) -> dict[str, Any]:

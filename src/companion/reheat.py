@@ -107,7 +107,7 @@ def reheat(
             start_entropy=before.value, token_entropy=reached, step=step,
             recovered=crossed(profile, reached),
         )
-    if not result["recovered"]:
+    if not result["recovered"] and profile.reheat.recovery_entropy:
         print(
             f"  entropy is still {reached:.3f} nats after reheat.max_steps ({step}) steps, short "
             "of its target; the last checkpoint is kept"
@@ -144,13 +144,13 @@ def check_gate(profile: Profile, entropy: float) -> None:
 def crossed(profile: Profile, entropy: float) -> bool:
     """Whether a checkpoint of this mean token entropy (nats) ends the run: hot or cold enough."""
     if profile.reheat.tau > 1:
-        return entropy >= profile.reheat.recovery_entropy
+        return entropy >= (profile.reheat.recovery_entropy or math.inf)
     return entropy <= profile.rl.collapse.entropy
 
 
 def diverged(profile: Profile, entropy: float) -> bool:
     """Whether heating took entropy (nats) out of the regime where it is under control (App. D)."""
-    return profile.reheat.tau > 1 and entropy > profile.reheat.ceiling_entropy
+    return profile.reheat.tau > 1 and entropy > (profile.reheat.ceiling_entropy or math.inf)
 
 
 def with_tau(profile: Profile, tau: float) -> Profile:
@@ -211,6 +211,7 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
         # One rollout batch, one update.
         "per_device_train_batch_size": settings.micro_batch_size,
         "gradient_accumulation_steps": accumulation,
+        "optim": {"adamw": "adamw_torch_fused", "sgd": "sgd"}[settings.optimizer],
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "constant",
         "weight_decay": settings.weight_decay,
