@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from companion import evaluate, params, publish, redraw, report, runs, study
+from companion import evaluate, experiments, params, publish, redraw, report, runs, study
 from companion.analysis import collect
 
 PROFILE = params.load("smoke", {"seed": 7})
@@ -38,22 +38,31 @@ def finished_run(root, stage, settings, name, arm=None, **files):
 def finished(root, monkeypatch):
     """A study of hand-made runs, as the stages would have left them."""
     metrics = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
-    made = [
-        finished_run(
-            root, "rl", {"stop_entropy": None if i else 0.1, "steps": i}, f"rl-{i}", arm,
+    training = {
+        arm: finished_run(
+            root, "rl", {"stop_entropy": None if i else 0.1, "steps": 2}, f"rl-{i}", arm,
             metrics=metrics,
         )
         for i, arm in enumerate(("Collapsed", *study.ARMS))
-    ]
+    }
+    evaluations = {}
     for i, label in enumerate((*study.ROWS, *study.REHEATED)):
         samples = pd.DataFrame([
             {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
             for suite in (*evaluate.SUITES, evaluate.OOD) for p in range(4) for s in range(8)
         ])
         settings = {"label": label, "split": "test", "samples": 8}
-        made.append(finished_run(root, "evaluate", settings, f"evaluate-{i}", samples=samples))
-    monkeypatch.setattr(study, "finished", lambda profile: made)
-    return made
+        evaluations[label] = finished_run(
+            root, "evaluate", settings, f"evaluate-{i}", samples=samples
+        )
+    roles = {"training": training, "reheated": {}, "evaluations": evaluations}
+    monkeypatch.setattr(study, "roles", lambda profile: roles)
+
+    def not_made(profile):
+        raise ValueError("run cka is not finished here")
+
+    monkeypatch.setattr(experiments, "roles", not_made)
+    return [*training.values(), *evaluations.values()]
 
 
 def test_publishes_measurements_and_no_checkpoints(root, finished):
@@ -71,14 +80,22 @@ def test_publishing_twice_changes_nothing(root, finished):
     assert before == {p: p.read_bytes() for p in before}
 
 
-def test_another_measurement_of_the_same_is_refused_and_nothing_is_written(root, finished):
-    publish.publish(PROFILE)
-    old = root / "results" / "smoke" / "runs" / finished[0].name
-    kept = old.with_name("rl-from-another-machine")
-    old.rename(kept)
+def test_another_measurement_of_the_same_part_is_refused_and_nothing_is_written(root, finished):
+    target = publish.publish(PROFILE)
+    index = target / collect.INDEX
+    index.write_text(index.read_text().replace("rl-0", "rl-from-another-machine"))
+    (target / "runs" / "rl-0").rename(target / "runs" / "rl-from-another-machine")
+    before = index.read_text()
     with pytest.raises(ValueError, match="rl-from-another-machine, another measurement of rl-0"):
         publish.publish(PROFILE)
-    assert kept.exists() and not old.exists()
+    assert index.read_text() == before and not (target / "runs" / "rl-0").exists()
+
+
+def test_seeds_share_an_index_and_keep_their_runs(root, finished):
+    target = publish.publish(PROFILE)
+    publish.publish(params.load("smoke", {"seed": 8}))
+    index = pd.read_csv(target / collect.INDEX)
+    assert list(index["seed"].value_counts()) == [len(finished), len(finished)]
 
 
 def test_redrawing_without_measurements_is_one_sentence(root):

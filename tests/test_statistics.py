@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from companion.analysis import statistics
+from companion.analysis.statistics import largest_jump
 
 CORRECT = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 
@@ -66,3 +67,29 @@ def test_nothing_to_average_is_refused(scores):
 def test_unequal_sides_are_refused():
     with pytest.raises(ValueError, match="differ in suites or problems"):
         statistics.paired_difference({"a": np.ones((1, 2))}, {"a": np.ones((1, 3))})
+
+
+def test_a_jump_is_found_where_it_is_and_measured_beyond_the_trend():
+    smooth = 0.07 + 0.001 * np.arange(20)
+    jump = largest_jump(smooth + 0.02 * (np.arange(20) >= 12))
+    assert jump.step == 12 and jump.p_value < 0.001
+    assert jump.size == pytest.approx(0.02, rel=1e-6)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0.1, 5))
+def test_faster_and_slower_growth_is_no_jump(slope, curve, size):
+    at = np.linspace(0, 1, 15)
+    smooth = size * (slope * at + curve * at**2 + at**3)  # its steps are a parabola
+    assert largest_jump(smooth).p_value == 1
+
+
+def test_noise_alone_is_called_a_jump_as_often_as_the_level_says():
+    rng = np.random.default_rng(0)
+    paths = np.cumsum(rng.normal(1, 0.3, (200, 16)), axis=1)
+    found = np.mean([largest_jump(path, draws=500).p_value < 0.05 for path in paths])
+    assert 0.01 < found < 0.1
+
+
+def test_a_path_too_short_for_a_jump_is_one_sentence():
+    with pytest.raises(ValueError, match="values has 7 entries and must hold at least 8"):
+        largest_jump(np.arange(7))

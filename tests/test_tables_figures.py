@@ -66,7 +66,7 @@ def dynamics(seeds):
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
 def test_fig2_draws_every_arm_once_and_a_band_over_seeds(seeds):
-    figure = figures.fig2(dynamics(seeds), 0.1, 0.15)
+    figure = figures.fig02(dynamics(seeds), 0.1, 0.15)
     arms = len(study.ARMS) + 1
     reward, entropy = figure.axes
     assert len(reward.lines) == arms and len(entropy.lines) == arms + 2
@@ -77,7 +77,7 @@ def test_fig2_draws_every_arm_once_and_a_band_over_seeds(seeds):
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):
     rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(study.ARMS)}
     gains = tables.gains(samples(rates), SUITES, against=study.DAPO)
-    figure = figures.fig1(gains, 1.2)
+    figure = figures.fig01(gains, 1.2)
     assert [t.get_text() for t in figure.axes[2].get_yticklabels()] == [
         arm.removeprefix("+DAPO w/ ") for arm in study.ARMS[1:]
     ]
@@ -87,7 +87,7 @@ def test_fig1_marks_each_gain_with_its_interval(tmp_path):
 
 def test_svg_is_the_same_twice(tmp_path):
     for name in ("one", "two"):
-        report.save_figure(tmp_path, name, figures.fig2(dynamics((1,)), 0.1, 0.15), dynamics((1,)))
+        report.save_figure(tmp_path, name, figures.fig02(dynamics((1,)), 0.1, 0.15), dynamics((1,)))
     assert (tmp_path / "one.svg").read_text() == (tmp_path / "two.svg").read_text()
 
 

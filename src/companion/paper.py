@@ -9,7 +9,7 @@ from companion.params import ROOT
 
 def table1() -> pd.DataFrame:
     """Table 1: columns model, arm, benchmark (five and Avg), avg@8 and pass@8 in percent."""
-    return pd.read_csv(ROOT / "results" / "paper" / "table1.csv")
+    return _read("table1")
 
 
 def table1_average() -> pd.DataFrame:
@@ -17,3 +17,36 @@ def table1_average() -> pd.DataFrame:
     average = table1().query("benchmark == 'Avg'")
     wide = average.pivot(index="arm", columns="model", values=["avg@8", "pass@8"])
     return wide.swaplevel(axis=1).sort_index(axis=1).reindex(average["arm"].unique())
+
+
+def table2() -> pd.DataFrame:
+    """Table 2: columns checkpoint, edit_distance, fork_position (token), log_prob (absolute)."""
+    return _read("table2")
+
+
+def hyperparameters() -> pd.DataFrame:
+    """Tables 3 (RL), 4 (OPSD) and 5 (evaluation): columns table, hyperparameter, value, note.
+
+    Values are text; one that the text lost or never gave is missing, and its note says so.
+    """
+    tables = {table: _read(f"table{table}") for table in (3, 4, 5)}
+    return pd.concat(tables, names=["table"]).reset_index("table").reset_index(drop=True)
+
+
+def table6() -> pd.DataFrame:
+    """Table 6, the cost: a row a model and stage (OPSD, RL), the overhead in OPSD's rows."""
+    return _read("table6")
+
+
+def text() -> pd.DataFrame:
+    """Numbers in running text and appendices: columns location, quantity, model, relation,
+    value, value_high (the end of a range), unit, note.
+
+    The relation is one of =, ~ (about), < and >. A value that the text lost is missing, and its
+    note says so.
+    """
+    return _read("text")
+
+
+def _read(name: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / "results" / "paper" / f"{name}.csv")

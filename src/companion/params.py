@@ -170,6 +170,32 @@ class Evaluation(Section):
     """Resamples behind each interval."""
 
 
+class Analysis(Section):
+    """What the notebooks after 04 look at, and the runs that they add."""
+
+    problems: PositiveInt
+    """Test prompts, in equal parts of the suites."""
+    samples: PositiveInt
+    """Answers to each, at T = 1."""
+    checkpoints: PositiveInt = Field(ge=2)
+    """Reheating checkpoints looked at, evenly spaced, the first and the last among them."""
+    taus: list[PositiveFloat]
+    """Teacher temperatures compared (Fig. 8)."""
+    cooling_tau: PositiveFloat = Field(lt=1)
+    """The sharpening teacher's temperature (App. E)."""
+    sgd_learning_rate: PositiveFloat
+    """Of the plain-SGD control (Fig. 7)."""
+    base_steps: PositiveInt
+    """Reheating steps on the policy before any RL (Fig. 9)."""
+    long_batch_size: PositiveInt
+    long_steps: PositiveInt
+    """The long-horizon run, past the stop (App. D, Fig. 10)."""
+    scarce_problems: PositiveInt
+    """Training prompts of data-scarce RL (App. F, Fig. 13)."""
+    scarce_steps: PositiveInt
+    """RL steps on them before, and again after, the point where the arms part."""
+
+
 class Profile(Section):
     name: str
     about: str
@@ -180,6 +206,7 @@ class Profile(Section):
     reheat: Reheat
     entropy: Entropy
     evaluation: Evaluation
+    analysis: Analysis
 
     @model_validator(mode="after")
     def _check(self) -> Profile:

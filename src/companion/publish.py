@@ -3,7 +3,7 @@
     python -m companion.publish --profile laptop [--seed 2]
 
 Training never touches results/. A run that is already published is left as it is; another
-measurement of the same thing (same stage, settings and seed from other inputs) is refused.
+measurement for the same part of the same seed's study is refused.
 """
 
 from __future__ import annotations
@@ -12,32 +12,38 @@ import argparse
 import shutil
 from pathlib import Path
 
-from companion import params, redraw, study
-from companion.params import ROOT, Profile
-from companion.runs import Run, read_run
+import pandas as pd
 
-KEPT = ("run.json", "metrics.jsonl", "samples.parquet")
+from companion import experiments, params, redraw, study
+from companion.analysis import collect
+from companion.analysis.measure import MEASUREMENTS
+from companion.params import ROOT, Profile
+from companion.runs import Run, finished_only
+
+KEPT = ("run.json", "metrics.jsonl", "samples.parquet", MEASUREMENTS)
 """What is published of a run. Checkpoints are not (the base and one collapsed policy apart)."""
 
 
 def publish(profile: Profile) -> Path:
-    """Publish the study of one seed: its runs, its executed notebooks, and redrawn results.
+    """Publish one seed: its study, its analyses if they are made, and redrawn results.
+
+    index.csv says which part each run plays. Executed notebooks come along.
 
     Raises:
-        ValueError: the study of this seed is not finished here, or another measurement of one of
-            its runs is published already.
+        ValueError: the study of this seed is not finished here, or another measurement of a part
+            of it is published already.
     """
     target = ROOT / "results" / profile.name
-    runs = study.finished(profile)
-    for run in runs:
-        _refuse_second_measurement(run, target / "runs")
-    for run in runs:
-        folder = target / "runs" / run.name
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            for name in KEPT:
-                if (run.folder / name).exists():
-                    shutil.copy2(run.folder / name, folder / name)
+    roles = _finished(profile)
+    rows = pd.DataFrame([
+        {"seed": profile.seed, "role": role, "key": key, "run": run.name}
+        for role, runs in roles.items() for key, run in runs.items()
+    ])
+    rows = _with_earlier(rows, target / collect.INDEX)
+    for runs in roles.values():
+        for run in runs.values():
+            _copy(run, target / "runs" / run.name)
+    rows.to_csv(target / collect.INDEX, index=False)
     executed = ROOT / "runs" / profile.name / f"notebooks-seed{profile.seed}"
     if executed.exists():
         shutil.copytree(
@@ -47,15 +53,40 @@ def publish(profile: Profile) -> Path:
     return target
 
 
-def _refuse_second_measurement(run: Run, published: Path) -> None:
-    for path in published.glob("*/run.json"):
-        other = read_run(path.parent)
-        same = all(other.identity[k] == run.identity[k] for k in ("stage", "settings"))
-        if same and other.name != run.name:
-            raise ValueError(
-                f"results hold {other.name}, another measurement of {run.name}; to replace it, "
-                f"remove results/{published.parent.name}/runs/{other.name} by hand"
-            )
+def _finished(profile: Profile) -> dict[str, dict[str, Run]]:
+    """The seed's runs by role; nothing is made."""
+    with finished_only():
+        roles = study.roles(profile)
+        try:
+            return roles | experiments.roles(profile)
+        except ValueError as error:
+            print(f"only the study is published, without the analyses of notebooks 05 on: {error}")
+            return roles
+
+
+def _copy(run: Run, folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        for name in KEPT:
+            if (run.folder / name).exists():
+                shutil.copy2(run.folder / name, folder / name)
+
+
+def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:
+    """The rows and what the index holds already; ValueError if they name another run for a part."""
+    if not index.exists():
+        return rows
+    part = ["seed", "role", "key"]
+    earlier = pd.read_csv(index, keep_default_na=False)
+    both = earlier.merge(rows, on=part, suffixes=("", "_here"))
+    if len(other := both[both["run"] != both["run_here"]]):
+        first = other.iloc[0]
+        raise ValueError(
+            f"results hold {first['run']}, another measurement of {first['run_here']}; to replace "
+            f"seed {first['seed']}, remove its rows from {index.name} and its runs by hand"
+        )
+    together = pd.concat([earlier, rows]).drop_duplicates(part)
+    return together.sort_values("seed", kind="stable")
 
 
 def main() -> None:

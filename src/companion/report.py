@@ -25,6 +25,11 @@ def save_table(profile: Profile, name: str, table: pd.DataFrame) -> None:
     save_estimates(folder(profile) / "tables", name, table)
 
 
+def save_text(profile: Profile, name: str, table: pd.DataFrame) -> None:
+    """A table of text and plain numbers as tables/<name>.csv and .md."""
+    save_plain(folder(profile) / "tables", name, table)
+
+
 def save_figure(to: Path, name: str, figure: Figure, data: pd.DataFrame) -> None:
     to.mkdir(parents=True, exist_ok=True)
     figure.savefig(to / f"{name}.png")
@@ -38,3 +43,9 @@ def save_estimates(to: Path, name: str, table: pd.DataFrame) -> None:
     text = show(table)
     text.columns = [" ".join(c) if isinstance(c, tuple) else c for c in text.columns]
     (to / f"{name}.md").write_text(text.to_markdown() + "\n")
+
+
+def save_plain(to: Path, name: str, table: pd.DataFrame) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    table.to_csv(to / f"{name}.csv")
+    (to / f"{name}.md").write_text(table.to_markdown() + "\n")

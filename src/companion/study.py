@@ -13,7 +13,7 @@ import pandas as pd
 
 from companion import evaluate, reheat, rl
 from companion.params import ROOT, Arm, Profile
-from companion.runs import Run, finished_only
+from companion.runs import Run
 
 ARMS: list[str] = list(get_args(Arm))
 DAPO, RR, *_, KEPT = ARMS
@@ -93,14 +93,13 @@ def training_runs(profile: Profile) -> dict[str, Run]:
     return {"Collapsed": rl.collapse(profile), **continued(profile)}
 
 
-def finished(profile: Profile) -> list[Run]:
-    """Every run of this seed's study; ValueError, and nothing made, if one is not finished."""
-    with finished_only():
-        return [
-            *training_runs(profile).values(),
-            *reheated(profile).values(),
-            *evaluations(profile).values(),
-        ]
+def roles(profile: Profile) -> dict[str, dict[str, Run]]:
+    """Every run of this seed's study, by the part it plays and its name there."""
+    return {
+        "training": training_runs(profile),
+        "reheated": reheated(profile),
+        "evaluations": evaluations(profile),
+    }
 
 
 def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
+from companion import paper
 from companion.analysis.statistics import (
     Estimate,
     avg_at_k,
+    largest_jump,
     macro_average,
     paired_difference,
     pass_at_k,
 )
+from companion.params import Profile
 from companion.runs import Run
 
 METRICS = {"avg@{k}": avg_at_k, "pass@{k}": pass_at_k}
@@ -75,6 +78,138 @@ def reheating(
     table = table.join(difference).loc[labels]
     table.insert(0, "entropy (nats)", list(entropies.values()))
     return table
+
+
+def along_path(
+    samples: pd.DataFrame, evaluations: Mapping[int, Run], suites: list[str], ood: str,
+    resamples: int = 2000,
+) -> pd.DataFrame:
+    """Accuracy over reheating checkpoints (Fig. 4), in percent.
+
+    Args:
+        evaluations: by reheating step; their samples are in `samples`.
+
+    Columns step, suites ("in-domain", the macro-average, or "out of distribution"), metric,
+    value, low, high.
+    """
+    steps = {run.identity["settings"]["label"]: step for step, run in evaluations.items()}
+    rows = []
+    for name, group in (("in-domain", suites), ("out of distribution", [ood])):
+        average = table1(samples[samples["label"].isin(steps)], group, resamples)["Avg"]
+        for label, row in average.iterrows():
+            rows += [
+                {"step": steps[label], "suites": name, "metric": metric, **asdict(cell)}
+                for metric, cell in row.items()
+            ]
+    return pd.DataFrame(rows).sort_values(["suites", "metric", "step"], ignore_index=True)
+
+
+def jump(path: pd.DataFrame) -> pd.DataFrame:
+    """Is there an entropy jump (§4.4)? The step of `path` that its neighbours explain least.
+
+    One row: step (the checkpoint after it), its rise in entropy and what of it is beyond the
+    trend of all steps (nats), and the p-value of `statistics.largest_jump`. No row if the path
+    has fewer than eight checkpoints.
+    """
+    measured = path.dropna(subset=["token_entropy"]).sort_values("step")
+    entropy, steps = measured["token_entropy"].to_numpy(), measured["step"].to_numpy()
+    columns = ["step", "rise (nats)", "beyond the trend (nats)", "p-value"]
+    if len(entropy) < 8:
+        return pd.DataFrame(columns=columns)
+    found = largest_jump(entropy)
+    rise = entropy[found.step] - entropy[found.step - 1]
+    return pd.DataFrame([(steps[found.step], rise, found.size, found.p_value)], columns=columns)
+
+
+def hyperparameters(profile: Profile, table: int) -> pd.DataFrame:
+    """Table 3 (RL), 4 (OPSD) or 5 (evaluation): the paper's settings beside the profile's.
+
+    A row a hyperparameter: columns paper and here as text (empty where the paper's text lost the
+    number), and differs, "≠" where both are given and are not equal.
+    """
+    reported = paper.hyperparameters().query("table == @table")
+    ours = _settings(profile)[table]
+    rows = {
+        row.hyperparameter: (row.value, ours[row.hyperparameter])
+        for row in reported.fillna("").itertuples()
+    }
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "here"])
+    unequal = [paper and not _equal(paper, here) for paper, here in rows.values()]
+    return frame.assign(differs=["≠" if odd else "" for odd in unequal])
+
+
+def _settings(profile: Profile) -> dict[int, dict[str, str]]:
+    """What the profile says under the paper's names, by table."""
+    rl, heat, asked = profile.rl, profile.reheat, profile.evaluation
+    precision = "float32" if profile.hardware.platform == "cpu" else "bfloat16"
+    epochs = rl.collapse.max_steps * rl.batch_size / profile.task.train_problems
+    tables: dict[int, dict[str, object]] = {
+        3: {
+            "Framework": "verl", "Training data": profile.task.name, "Optimizer": "AdamW",
+            "Learning rate": rl.learning_rate, "LR warmup steps": rl.warmup_steps,
+            "Weight decay": rl.weight_decay, "Train batch size": rl.batch_size,
+            "Responses per prompt": rl.responses_per_prompt,
+            "PPO mini-batch size": rl.mini_batch_size, "Clip ratio low": rl.clip_low,
+            "Clip ratio high": rl.clip_high, "Clip ratio c": rl.clip_c,
+            "Gradient clip": rl.gradient_clip, "Loss aggregation": "token-mean",
+            "KL loss": "disabled", "Entropy coefficient": 0.0,
+            "Max response length": rl.max_response_tokens,
+            "Rollout temperature": rl.rollout_temperature, "Rollout top-p": rl.rollout_top_p,
+            "Overlong buffer": "enabled" if rl.overlong_buffer_tokens else "disabled",
+            "Overlong buffer length": rl.overlong_buffer_tokens,
+            "Total epochs": f"{epochs:.3g}", "Rollout temperature (RR)": rl.rr_temperature,
+            "Overlong penalty factor": rl.overlong_penalty,
+            "Dynamic sampling": "on" if rl.dynamic_sampling else "off",
+        },
+        4: {
+            "Framework": "GKD (swift)", "Teacher temperature": heat.tau,
+            "Logit coverage": "full vocabulary", "Learning rate": heat.learning_rate,
+            "LR schedule": "constant", "Effective batch size": heat.batch_size,
+            "Rollout sampling": "on-policy", "Rollout temperature": 1.0, "Precision": precision,
+            "Max completion length": heat.max_completion_tokens,
+        },
+        5: {
+            "Samples per prompt": asked.samples, "Sampling temperature": asked.temperature,
+            "Top-p": asked.top_p, "Top-k": "disabled", "Max new tokens": asked.max_new_tokens,
+            "Precision": precision,
+        },
+    }
+    return {table: {k: str(v) for k, v in rows.items()} for table, rows in tables.items()}
+
+
+def _equal(paper: str, here: str) -> bool:
+    try:
+        return float(paper) == float(here)
+    except ValueError:
+        return paper.lower() == here.lower()
+
+
+def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.DataFrame:
+    """Table 6: what reheating costs beside RL, from the runs' own clocks.
+
+    A row a stage. RL is the whole of the run to collapse and its plain continuation. Seconds a
+    step are the median without starting up, saving and measuring; hours are the runs' own, with
+    all of that. The paper divides reheating's seconds by 1024 / 64, answers by prompts; the last
+    column is per answer on both sides, RL's being prompts x responses.
+    """
+    rl, heat = profile.rl, profile.reheat
+    stages = {
+        "RL": ([training["Collapsed"], training["+DAPO"]], rl.batch_size,
+               rl.batch_size * rl.responses_per_prompt),
+        "OPSD": ([reheated], heat.batch_size, heat.batch_size),
+    }
+    rows = {}
+    for stage, (made, batch, answers) in stages.items():
+        seconds = pd.concat([run.metrics["seconds"].dropna() for run in made])
+        rows[stage] = {
+            "batch size": batch, "steps": len(seconds), "s a step": seconds.median(),
+            "hours": sum(run.record["seconds"] for run in made) / 3600,
+            "s a step at RL's batch size": seconds.median() * rl.batch_size / batch,
+            "s per 1,000 answers": 1000 * seconds.median() / answers,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    share = 100 * table.loc["OPSD", "hours"] / table.loc["RL", "hours"]
+    return table.assign(**{"share of RL (%)": [None, share]})
 
 
 def gains(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
 
@@ -10,16 +10,20 @@ from companion.params import ROOT
 from companion.runs import Run, read_run
 
 
-def published(profile: str) -> list[Run]:
-    """The runs in results/<profile>/runs; ValueError if there are none."""
-    folder = ROOT / "results" / profile / "runs"
-    found = [read_run(path.parent) for path in sorted(folder.glob("*/run.json"))]
-    if not found:
+INDEX = "index.csv"
+"""Which part each published run plays: columns seed, role, key, run."""
+
+
+def published(profile: str) -> pd.DataFrame:
+    """The runs in results/<profile>: columns seed, role, key, run (a Run); ValueError if none."""
+    folder = ROOT / "results" / profile
+    if not (folder / INDEX).exists():
         raise ValueError(
             f"profile '{profile}' has no published runs; make some with: make reproduce "
             f"PROFILE={profile} && make publish PROFILE={profile}"
         )
-    return found
+    index = pd.read_csv(folder / INDEX, keep_default_na=False)
+    return index.assign(run=[read_run(folder / "runs" / name) for name in index["run"]])
 
 
 def samples(evaluations: Iterable[Run]) -> pd.DataFrame:
@@ -51,3 +55,22 @@ def dynamics(training: Iterable[Run]) -> pd.DataFrame:
     later = everything["arm"] != "Collapsed"
     everything.loc[later, "step"] += everything.loc[later, "seed"].map(until).astype(int)
     return everything
+
+
+def paths(reheated: Mapping[Hashable, Run]) -> pd.DataFrame:
+    """The steps of several reheating runs, under each other: metrics.jsonl, after the column run."""
+    frames = [run.metrics.assign(run=name) for name, run in reheated.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def scarce(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """`experiments.scarce` as Fig. 13 wants it: columns arm, step, entropies, grad_norm, reward."""
+    columns = ["step", "rollout_entropy", "token_entropy", "grad_norm", "reward"]
+    frames = [
+        runs[arm].metrics.reindex(columns=columns).assign(arm=arm)
+        for arm in ("Collapsed", "+DAPO", "+DAPO w/ PR-FKL")
+    ]
+    parted = frames[0]["step"].max()
+    for frame in frames[1:]:
+        frame["step"] += parted
+    return pd.concat(frames, ignore_index=True)

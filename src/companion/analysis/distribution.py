@@ -1,4 +1,4 @@
-"""Output distributions at single token positions."""
+"""Output distributions at single token positions: what reheating changes in them (Fig. 5)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,79 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
 
+from companion import objective
+from companion.analysis.measure import measured
+from companion.analysis.rollouts import read, roll_out, settings
 from companion.evaluate import entropy_prompts
 from companion.params import Profile
+from companion.runs import Run
+
+CANDIDATES = 10
+"""The most likely tokens whose overlap Fig. 5(c) shows."""
+
+
+def change(profile: Profile, before: Path, after: Path) -> Run:
+    """What `after` changed at every answer token that `before` samples at T = 1.
+
+    Measurements: a row a token, with the number of its prompt and the columns of `compare`. Both
+    policies read the same tokens; full vocabulary, a batch of answers in memory at a time.
+    """
+
+    def compute() -> pd.DataFrame:
+        rollouts = roll_out(profile, before)
+        prompt = rollouts.prompt
+        return pd.concat(
+            [
+                pd.DataFrame({"prompt": [prompt[i] for i in answer]} | {
+                    name: values.numpy() for name, values in compare(old, new).items()
+                })
+                for (old, _, answer), (new, _, _) in zip(
+                    read(before, rollouts), read(after, rollouts), strict=True
+                )
+            ],
+            ignore_index=True,
+        )
+
+    return measured(
+        profile, "distribution", settings(profile), {"before": before, "after": after}, compute
+    )
+
+
+def compare(before: Tensor, after: Tensor, candidates: int = CANDIDATES) -> dict[str, Tensor]:
+    """Per position, from logits [positions, vocabulary] of two policies over the same tokens:
+
+    kl: KL(before || after) in nats. entropy_change: H(after) - H(before) in nats. overlap: the
+    share of the most likely `candidates` that both have. mass: of the probability `after` gives
+    its candidates, the share on common ones. With fewer tokens than `candidates` all of them are
+    candidates, and so is every token that ties with the last one, whatever its place.
+
+    Raises:
+        ValueError: the two have other shapes.
+    """
+    if before.shape != after.shape:
+        raise ValueError(
+            f"before has the shape {tuple(before.shape)} and after {tuple(after.shape)}; give "
+            "both policies the same tokens and vocabulary"
+        )
+    log_p, log_q = objective.log_probs(before), objective.log_probs(after)
+    top_p, top_q = _candidates(log_p, candidates), _candidates(log_q, candidates)
+    common, q = top_p & top_q, log_q.exp()
+    return {
+        "kl": (log_p.exp() * (log_p - log_q)).sum(-1),
+        "entropy_change": objective.entropy(after) - objective.entropy(before),
+        "overlap": common.sum(-1) / torch.maximum(top_p.sum(-1), top_q.sum(-1)),
+        "mass": (q * common).sum(-1) / (q * top_q).sum(-1),
+    }
+
+
+def _candidates(log_p: Tensor, count: int) -> Tensor:
+    """Which tokens are among the `count` most likely, [positions, vocabulary] of bool."""
+    least = log_p.topk(min(count, log_p.shape[-1]), dim=-1).values[..., -1:]
+    return log_p >= least
 
 
 @dataclass(frozen=True)
@@ -32,8 +102,6 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     Looks at one answer for each of the first validation prompts (T = 1, top-p 0.01, so that
     the path is the likeliest one).
     """
-    import torch
-
     from companion.sampling import encode_prompts, load_policy, sample
 
     model, tokenizer = load_policy(policy)

@@ -88,12 +88,54 @@ def paired_difference(
     return macro_average(differences, resamples, seed)
 
 
+@dataclass(frozen=True)
+class Jump:
+    """The one step of a path that its neighbours explain least."""
+
+    step: int
+    """The index of the value after the jump."""
+    size: float
+    """How much larger this step is than the trend of all steps says, in the values' unit."""
+    p_value: float
+    """How often Gaussian noise about such a trend gives a step this odd somewhere."""
+
+
+def largest_jump(values: np.ndarray, draws: int = 4000, seed: int = 0) -> Jump:
+    """Tests whether a path [n] has a discontinuous jump, or only grows faster and slower.
+
+    The steps between neighbouring values are fitted by a parabola (growth may speed up or slow
+    down smoothly) and the step with the largest studentised residual is the candidate. Its null
+    distribution, over all places, depends on n alone and is simulated.
+
+    Raises:
+        ValueError: fewer than 8 values, or one that is not finite.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) < 8 or not np.isfinite(values).all():
+        raise ValueError(f"values has {values.size} entries and must hold at least 8 finite ones")
+    steps = np.diff(values)
+    at = np.linspace(-1, 1, len(steps))
+    basis, _ = np.linalg.qr(np.stack([np.ones_like(at), at, at**2], axis=1))
+    rest = np.eye(len(steps)) - basis @ basis.T  # projects on what a parabola leaves
+    leverage = np.diag(rest)
+    noise = rest @ np.random.default_rng(seed).standard_normal((len(steps), draws))
+    residual = rest @ steps
+    oddness = residual**2 / leverage
+    null = (noise**2 / leverage[:, None]).max(0) / (noise**2).sum(0)
+    k = int(oddness.argmax())
+    scale = float((residual**2).sum())
+    observed = oddness[k] / scale if scale > 1e-24 * len(steps) * np.ptp(values) ** 2 else 0.0
+    exceeded = int((null >= observed).sum())
+    return Jump(k + 1, float(residual[k] / leverage[k]), (1 + exceeded) / (1 + draws))
+
+
 def ratio_of_sums(
     numerator: np.ndarray, denominator: np.ndarray, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """sum(numerator) / sum(denominator), resampling pairs (token-weighted means over prompts)."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(numerator), size=(resamples, len(numerator)))
-    ratios = numerator[rows].sum(axis=1) / denominator[rows].sum(axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    with np.errstate(invalid="ignore"):  # a resample in which the denominator is 0 says nothing
+        ratios = numerator[rows].sum(axis=1) / denominator[rows].sum(axis=1)
+    low, high = np.nanpercentile(ratios, [2.5, 97.5])
     return Estimate(float(numerator.sum() / denominator.sum()), float(low), float(high))

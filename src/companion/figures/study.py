@@ -1,73 +1,15 @@
-"""One function a figure of the paper: tidy measurements in, a matplotlib Figure out."""
+"""The study (notebooks 01 to 04): collapse, reheating, Fig. 1 and Fig. 2."""
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from companion import objective
-
-# Okabe-Ito: distinct for colour-blind readers; every arm keeps its colour in every figure.
-COLOURS = {
-    "Base": "#999999",
-    "Collapsed": "#000000",
-    "+DAPO": "#000000",
-    "+DAPO, optimizer kept": "#009E73",
-    "+DAPO w/ RR": "#E69F00",
-    "+DAPO w/ PR-FKL": "#0072B2",
-    "+DAPO w/ PR-RKL": "#56B4E9",
-    "+DAPO w/ PR-scale": "#D55E00",
-    "+DAPO w/ PR-scale*": "#CC79A7",
-}
-STYLE = {
-    "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 200,
-    "font.size": 10, "axes.titlesize": 10, "legend.frameon": False, "svg.fonttype": "none",
-    "svg.hashsalt": "companion",
-}
-
-
-def _figure(*args, **kwargs) -> tuple[Figure, np.ndarray]:
-    sns.set_theme(context="paper", style="ticks", rc=STYLE)
-    figure, axes = plt.subplots(*args, layout="constrained", **kwargs)
-    plt.close(figure)  # a notebook shows the returned Figure once, not twice
-    return figure, np.atleast_1d(axes)
-
-
-def softened(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> Figure:
-    """A student, its self-teacher, and where each KL pushes the logits (Eq. 7, 10, 18).
-
-    Args:
-        logits: [V], of one token position.
-        tokens: the V tokens as text.
-        shown: the most likely tokens drawn.
-    """
-    z = torch.as_tensor(logits, dtype=torch.float64)
-    order = z.argsort(descending=True)[:shown]
-    p, q = objective.log_probs(z).exp()[order], objective.log_probs(z, tau).exp()[order]
-    figure, axes = _figure(1, 2, figsize=(9, 3.2))
-    places = np.arange(shown)
-    axes[0].bar(places - 0.2, p, 0.4, color="#0072B2", label="student p, T = 1")
-    axes[0].bar(places + 0.2, q, 0.4, color="#E69F00", label=f"self-teacher q, τ = {tau:.2f}")
-    axes[0].set(title=f"Student entropy {objective.entropy(z):.3f} nats, teacher "
-                f"{objective.entropy(z / tau):.3f}", ylabel="probability")
-    for shift, gradient, colour, name in (
-        (-0.2, objective.forward_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-FKL"], "forward KL"),
-        (0.2, objective.reverse_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-RKL"], "reverse KL"),
-    ):
-        axes[1].bar(places + shift, -gradient[order], 0.4, color=colour, label=name)
-    axes[1].axhline(0, color="0.6", linewidth=1)
-    axes[1].set(title="Descent direction on the logits", ylabel="nats per logit")
-    for axis in axes:
-        axis.set_xticks(places, [tokens[i] for i in order])
-        axis.set_xlabel("token, most likely first")
-        axis.legend(fontsize=8)
-    return figure
+from companion.figures.style import COLOURS, canvas, estimates
 
 
 def collapse(metrics: pd.DataFrame, threshold: float) -> Figure:
@@ -78,7 +20,7 @@ def collapse(metrics: pd.DataFrame, threshold: float) -> Figure:
             and token_entropy (nats, of saved checkpoints; NaN between them).
         threshold: nats below which the policy counts as collapsed.
     """
-    figure, axes = _figure(1, 2, figsize=(9, 3.2))
+    figure, axes = canvas(1, 2, figsize=(9, 3.2))
     measured = metrics.dropna(subset=["token_entropy"])
     axes[0].plot(metrics["step"], metrics["rollout_entropy"], color="0.6", linewidth=1,
                  label="verl's log: training rollouts")
@@ -102,7 +44,7 @@ def reheating(metrics: pd.DataFrame, arm: str, threshold: float, target: float) 
             checkpoint), rollout_entropy and kl (nats, logged before the update), grad_norm.
         threshold, target: nats, the collapse threshold (gate) and the recovery entropy (stop).
     """
-    figure, axes = _figure(1, 3, figsize=(11, 3.2))
+    figure, axes = canvas(1, 3, figsize=(11, 3.2))
     colour = COLOURS[f"+DAPO w/ {arm}"]
     steps = metrics["step"]
     axes[0].fill_between(steps, metrics["entropy_low"], metrics["entropy_high"], color=colour,
@@ -125,14 +67,14 @@ def reheating(metrics: pd.DataFrame, arm: str, threshold: float, target: float) 
     return figure
 
 
-def fig1(gains: pd.DataFrame, tau: float) -> Figure:
+def fig01(gains: pd.DataFrame, tau: float) -> Figure:
     """Fig. 1: where rollout and policy reheating act (a sketch), and what each gains.
 
     Args:
         gains: `tables.gains` against continued plain DAPO (points, an Estimate a cell).
         tau: temperature of rollouts and teacher.
     """
-    figure, axes = _figure(1, 4, figsize=(11, 3.1), width_ratios=[1, 1, 1.25, 1.25])
+    figure, axes = canvas(1, 4, figsize=(11, 3.1), width_ratios=[1, 1, 1.25, 1.25])
     z = torch.tensor([4.0, 2.2, 1.2, 0.4, -0.3], dtype=torch.float64)  # a sharp position
     collapsed, softened = objective.log_probs(z).exp(), objective.log_probs(z, tau).exp()
     places = np.arange(len(z))
@@ -147,25 +89,13 @@ def fig1(gains: pd.DataFrame, tau: float) -> Figure:
     axes[0].set_ylabel("probability (sketch)")
     axes[0].legend(fontsize=7.5, loc="upper right")
     for axis, metric in zip(axes[2:], gains.columns, strict=True):
-        _estimates(axis, gains[metric])
+        estimates(axis, gains[metric])
         axis.set(title=f"Gain in {metric} over +DAPO", xlabel="points, 95% interval")
     axes[3].set_yticklabels([])
     return figure
 
 
-def _estimates(axis: Axes, estimates: pd.Series) -> None:
-    """A dot and its interval for each labelled Estimate, the first label on top."""
-    for place, (label, estimate) in enumerate(estimates.items()):
-        colour = COLOURS.get(label, "#555555")
-        axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
-        axis.plot(estimate.value, place, "o", color=colour)
-    axis.axvline(0, color="0.6", linewidth=1, zorder=0)
-    names = [label.removeprefix("+DAPO w/ ") for label in estimates.index]
-    axis.set_yticks(range(len(estimates)), names)
-    axis.invert_yaxis()
-
-
-def fig2(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: float) -> Figure:
+def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: float) -> Figure:
     """Fig. 2: reward and entropy over RL steps, before collapse and in every arm after it.
 
     Args:
@@ -173,7 +103,7 @@ def fig2(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: floa
             of the step's rollouts), token_entropy (nats, the one measure; NaN between checks).
         collapse_entropy, recovery_entropy: nats, drawn as lines.
     """
-    figure, axes = _figure(1, 2, figsize=(10, 3.6))
+    figure, axes = canvas(1, 2, figsize=(10, 3.6))
     for arm, rows in dynamics.groupby("arm", sort=False):
         colour = COLOURS.get(arm, "#555555")
         for axis, column in zip(axes, ("reward", "token_entropy"), strict=True):

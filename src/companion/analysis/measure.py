@@ -1,0 +1,39 @@
+"""An analysis as a run: measured once, kept with its provenance, published like any other run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from companion import runs
+from companion.params import Profile
+from companion.runs import Run
+
+MEASUREMENTS = "measurements.parquet"
+
+
+def measured(
+    profile: Profile, name: str, settings: dict[str, Any], policies: dict[str, Path],
+    compute: Callable[[], pd.DataFrame],
+) -> Run:
+    """The run that holds what `compute` returns for these settings and policies."""
+    run = runs.open_run(
+        profile, "analyse", f"{name}-seed{profile.seed}",
+        {"analysis": name, "seed": profile.seed, **settings},
+        {label: runs.check_policy(policy) for label, policy in policies.items()},
+    )
+    if not run.finished:
+        print(f"{run.name}: measuring", flush=True)
+        with run.recording() as result:
+            table = compute()
+            table.to_parquet(run.folder / MEASUREMENTS, index=False)
+            result["rows"] = len(table)
+    return run
+
+
+def table(run: Run) -> pd.DataFrame:
+    """What was measured: one row a token, a rollout, a layer or whatever the analysis says."""
+    return pd.read_parquet(run.folder / MEASUREMENTS)

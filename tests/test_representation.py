@@ -1,0 +1,83 @@
+"""Linear CKA against its definition with Gram matrices, in float64."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from companion.analysis.representation import CKA, HSIC
+
+
+def gram_cka(x, y, unbiased):
+    """Kornblith et al. 2019, Eq. 3, and Song et al. 2012, Eq. 5, written with n x n kernels."""
+
+    def hsic(k, m):
+        n = len(k)
+        if not unbiased:
+            h = torch.eye(n, dtype=k.dtype) - 1 / n
+            return (k @ h @ m @ h).trace()
+        k, m = k - k.diag().diag(), m - m.diag().diag()
+        whole = k.sum() * m.sum() / ((n - 1) * (n - 2))
+        return (k @ m).trace() + whole - 2 * (k @ m).sum() / (n - 2)
+
+    k, m = x @ x.T, y @ y.T
+    return hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt()
+
+
+def streamed(x, y, cuts=(7, 20)):
+    cka = CKA()
+    for part_x, part_y in zip(x.tensor_split(cuts, 1), y.tensor_split(cuts, 1), strict=True):
+        cka.update(part_x, part_y)
+    return cka
+
+
+@pytest.fixture
+def activations():
+    """Two layers of one policy and three of another, of other widths, with a large offset."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 40, 5, generator=generator, dtype=torch.float64) + 100
+    y = torch.randn(3, 40, 8, generator=generator, dtype=torch.float64) - 30
+    y[..., :5] += x[:1] * torch.tensor([1.0, 0.3, 0.0], dtype=torch.float64)[:, None, None]
+    return x, y
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_equals_the_definition_for_every_pair_of_layers(activations, estimator):
+    x, y = activations
+    ours = getattr(streamed(x, y), estimator)
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)  # or the definition loses digits
+    for i in range(2):
+        for j in range(3):
+            expected = gram_cka(x[i], y[j], estimator == "unbiased")
+            assert ours[i, j] == pytest.approx(float(expected), abs=1e-9)
+
+
+@given(st.lists(st.integers(1, 39), max_size=5), st.integers(0, 100), st.floats(0.01, 50))
+def test_batches_rotations_scales_and_offsets_do_not_matter(cuts, seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 40, 4, generator=generator, dtype=torch.float64)
+    y = x @ torch.randn(4, 6, generator=generator, dtype=torch.float64) + torch.randn(
+        1, 40, 6, generator=generator, dtype=torch.float64
+    )
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+    one, other = streamed(x, y, ()), streamed(x, scale * y @ turn + 7, sorted(cuts))
+    assert torch.allclose(one.biased, other.biased, atol=1e-9)
+    assert torch.allclose(one.unbiased, other.unbiased, atol=1e-9)
+
+
+def test_one_with_itself_and_near_zero_with_noise():
+    x = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(2))
+    assert streamed(x, x).biased.item() == pytest.approx(1)
+    assert streamed(x, x).unbiased.item() == pytest.approx(1)
+    apart = streamed(x, noise)
+    assert abs(apart.unbiased.item()) < 0.02 < 0.08 < apart.biased.item()  # its known bias
+
+
+def test_bad_input_is_one_sentence():
+    with pytest.raises(ValueError, match="x has 3 tokens and y 4; give both the same tokens"):
+        HSIC().update(torch.zeros(3, 2), torch.zeros(4, 2))
+    few = HSIC()
+    few.update(torch.zeros(3, 2), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="3 tokens are too few for unbiased CKA"):
+        few.unbiased()
