@@ -56,8 +56,8 @@ def test_table2_by_hand():
     assert list(table.index) == [0, 5]
     first, hot = table.loc[0], table.loc[5]
     assert first["edit distance"].value == 0.125 and hot["edit distance"].value == 0.5
-    assert first["fork position"].value == 1  # answers that never fork do not count
-    assert hot["fork position"].value == pytest.approx(2 / 3)
+    assert first["fork position (tokens)"].value == 1  # answers that never fork do not count
+    assert hot["fork position (tokens)"].value == pytest.approx(2 / 3)
     assert hot["- log-prob (nats)"].value == pytest.approx(9.6 / 9)  # a mean over tokens
     assert first["as greedy (%)"].value == 75
     assert all(cell.low <= cell.value <= cell.high for cell in hot)

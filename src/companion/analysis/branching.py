@@ -75,7 +75,7 @@ def summary(answers: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
         forked = rollouts["fork_position"].notna()
         columns = {
             "edit distance": (rollouts["edit_distance"], 1),
-            "fork position": (rollouts["fork_position"].fillna(0), forked),
+            "fork position (tokens)": (rollouts["fork_position"].fillna(0), forked),
             "- log-prob (nats)": (-nats, rollouts["log_probs"].map(len)),
             "as greedy (%)": (100 * ~forked, 1),
         }

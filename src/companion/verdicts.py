@@ -1,0 +1,255 @@
+"""One sentence an exhibit for the report: what was measured, beside what the paper reports.
+
+Every sentence is written from the measurements each time, so that it cannot outlive them. Whether
+they agree is decided by the interval: a difference counts if its 95% interval leaves out 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from companion import paper, study
+from companion.analysis.statistics import Estimate, ratio_of_sums
+
+HEADLINE = "+DAPO w/ PR-FKL"
+
+
+def side(gain: Estimate) -> str:
+    """What an interval says about a difference that the paper reports as positive."""
+    if gain.low > 0:
+        return "agrees with"
+    return "contradicts" if gain.high < 0 else "neither confirms nor contradicts"
+
+
+def table1(gains: pd.DataFrame) -> str:
+    avg, passed = gains.loc[HEADLINE]
+    others = ", ".join(
+        f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}" for arm, row in gains.iterrows()
+        if arm.startswith("+DAPO w/ ") and arm != HEADLINE
+    )
+    return (
+        f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 and {passed:+.1f} pass@8 from "
+        f"continued DAPO, which {side(avg)} the paper's {_reported('avg@8')} and {side(passed)} its "
+        f"{_reported('pass@8')}. The other arms' avg@8: {others}."
+    )
+
+
+def _reported(metric: str) -> str:
+    average = paper.table1_average().xs(metric, axis=1, level=1)
+    gain = average.loc[HEADLINE] - average.loc[study.DAPO]
+    return " and ".join(f"{value:+.2f} ({model[6:8]})" for model, value in gain.items())
+
+
+def fig02(dynamics: pd.DataFrame, last: int = 20) -> str:
+    before = dynamics[dynamics["arm"] == "Collapsed"].dropna(subset=["token_entropy"])
+    ends = before.sort_values("step").groupby("seed")["token_entropy"].agg(["first", "last"]).mean()
+    measured = dynamics.dropna(subset=["token_entropy"]).sort_values("step")
+    final = measured.groupby(["arm", "seed"])["token_entropy"].last().groupby("arm").mean()
+    gap = _reward_gap(dynamics, last)
+    return (
+        f"DAPO takes entropy from {ends['first']:.3f} to {ends['last']:.3f} nats; after the same "
+        f"further steps plain DAPO ends at {final[study.DAPO]:.3f} and PR-FKL at "
+        f"{final[HEADLINE]:.3f}. Over the last {last} steps PR-FKL's reward minus plain DAPO's is "
+        f"{gap:+.3f}, which {side(gap)} the higher reward that the paper shows."
+    )
+
+
+def _reward_gap(dynamics: pd.DataFrame, last: int) -> Estimate:
+    """PR-FKL's reward minus DAPO's on the same prompts, over the last steps of all seeds."""
+    wide = dynamics.pivot_table(index=["seed", "step"], columns="arm", values="reward")
+    gap = (wide[HEADLINE] - wide[study.DAPO]).dropna().groupby("seed").tail(last).to_numpy()
+    return ratio_of_sums(gap, np.ones(len(gap)))
+
+
+def reheating(cost: pd.DataFrame) -> str:
+    """Args: `tables.gains` of each reheated policy against the collapsed one."""
+    distilled, scaled = cost.loc["PR-FKL"].iloc[0], cost.loc["PR-scale*"].iloc[0]
+    verb = "contradicts" if distilled.high < 0 else "agrees with"
+    return (
+        f"Before any further RL PR-FKL costs {distilled:+.1f} points avg@8, which {verb} the paper's "
+        f"finding of no systematic loss; scaling the logits to the same entropy costs {scaled:+.1f}."
+    )
+
+
+def ood(table: pd.DataFrame) -> str:
+    plain, hot = (table.loc[arm, "Avg"].iloc[0] for arm in (study.DAPO, HEADLINE))
+    return (
+        f"On problems of a kind never trained on, continued DAPO solves {plain:.1f}% of the samples "
+        f"and PR-FKL {hot:.1f}%; the paper evaluates GPQA for its reheating checkpoints only (Fig. 4)."
+    )
+
+
+def fig03(cka: pd.DataFrame) -> str:
+    diagonal = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
+    whole = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
+    layer = whole.idxmin()
+    parts = diagonal[(diagonal["fold"] != "all") & (diagonal["before"] == layer)]["cka"]
+    verb = "agrees with" if whole.min() > 0.999 else "falls below"
+    return (
+        f"Every layer resembles itself after reheating; the least alike is layer {layer} with an "
+        f"unbiased CKA of {whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over five "
+        f"parts of the prompts), which {verb} the paper's bound of 0.999."
+    )
+
+
+def fig04(cost: pd.DataFrame, ood: pd.DataFrame) -> str:
+    """Args: `tables.gains` of the reheated policy against the collapsed one, on both suites."""
+    inside, outside = cost.loc["PR-FKL"].iloc[0], ood.loc["PR-FKL"].iloc[0]
+    lost = inside.high < 0 or outside.high < 0
+    verb = "contradicts" if lost else "agrees with"
+    return (
+        f"From the collapsed to the reheated checkpoint avg@8 changes by {inside:+.1f} points "
+        f"in-domain and {outside:+.1f} out of distribution, which {verb} the paper's finding of no "
+        "systematic loss."
+    )
+
+
+def fig05(tokens: pd.DataFrame) -> str:
+    per_prompt = tokens.groupby("prompt").agg(kl=("kl", "sum"), change=("entropy_change", "sum"),
+                                              tokens=("kl", "size"))
+    kl = ratio_of_sums(per_prompt["kl"].to_numpy(), per_prompt["tokens"].to_numpy())
+    change = ratio_of_sums(per_prompt["change"].to_numpy(), per_prompt["tokens"].to_numpy())
+    return (
+        f"The mean token KL is {kl:.4f} nats (the paper: about 0.002), entropy changes by "
+        f"{change:+.4f} nats a token, and the ten likeliest tokens share {tokens['overlap'].mean():.3f} "
+        f"of their candidates and {tokens['mass'].mean():.4f} of their probability, near 1 as in the paper."
+    )
+
+
+def table2(summary: pd.DataFrame) -> str:
+    first, last = summary.iloc[0], summary.iloc[-1]
+    fork = "fork position (tokens)"
+    earlier = last[fork].high < first[fork].low
+    return (
+        f"Sampled answers leave the greedy one at token {first[fork]:.1f} before and "
+        f"{last[fork]:.1f} after reheating"
+        f"{', earlier as in the paper (about 57 to 49)' if earlier else '; the paper has 57 to 49'}; "
+        f"edit distance goes from {first['edit distance']:.3f} to {last['edit distance']:.3f}, and "
+        f"minus the log-probability from {first['- log-prob (nats)']:.3f} to "
+        f"{last['- log-prob (nats)']:.3f} nats."
+    )
+
+
+def fig06(positions: pd.DataFrame, jump: pd.DataFrame) -> str:
+    ends = positions["checkpoint"].min(), positions["checkpoint"].max()
+    wide = positions.pivot(index="position", columns="checkpoint", values=["low", "high"])
+    apart = wide["high", ends[1]] < wide["low", ends[0]]
+    where = f"from position {apart.idxmax()} on" if apart.any() else "at no position"
+    found = "no path long enough to test for a jump"
+    if len(jump):
+        row = jump.iloc[0]
+        does = "does" if row["p-value"] < 0.05 else "does not"
+        found = (
+            f"entropy {does} jump within a step (largest at step {row['step']:.0f}, "
+            f"p = {row['p-value']:.2g})"
+        )
+    return (
+        f"The last checkpoint's log-probabilities lie below the collapsed policy's {where}, beyond "
+        f"both intervals, and {found}; the paper sees a jump, and lines that part near token 50."
+    )
+
+
+def fig07(paths: pd.DataFrame) -> str:
+    runs = {name: rows.set_index("step") for name, rows in paths.groupby("run")}
+    gradient = {name: rows["grad_norm"].median() for name, rows in runs.items()}
+    rise = {
+        name: rows["token_entropy"].dropna().iloc[-1] - rows["token_entropy"].iloc[0]
+        for name, rows in runs.items()
+    }
+    steps = {name: rows.index.max() for name, rows in runs.items()}
+    ratio = gradient["FKL, AdamW"] / gradient["RKL, AdamW"]
+    return (
+        f"Under AdamW both recover ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
+        f"reverse) and forward KL's gradient norm is {ratio:.1f} times reverse KL's (medians), "
+        f"{'larger' if ratio > 1 else 'not larger'} as the paper says throughout; under plain SGD, where size counts, forward "
+        f"KL raises entropy by {rise['FKL, SGD']:+.3f} nats and reverse KL by {rise['RKL, SGD']:+.3f} "
+        "in equal steps."
+    )
+
+
+def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> str:
+    wide = paths.pivot(index="step", columns="run", values="token_entropy").dropna()
+    spread = (wide.max(axis=1) - wide.min(axis=1)).max()
+    same = gradients.query("direction_1 == 'forward' and direction_2 == 'forward'")
+    return (
+        f"Over the {len(wide) - 1} steps that all τ ran, entropy differs by at most {spread:.3f} nats "
+        f"between them (the paper: within 0.01); the forward gradients' cosine is at least "
+        f"{same['cosine'].min():.3f} while their norms differ up to "
+        f"{np.exp(np.abs(np.log(same['norm_ratio']))).max():.1f} times, which AdamW hides."
+    )
+
+
+def fig09(paths: pd.DataFrame) -> str:
+    base = paths[paths["run"] == "base"].sort_values("step")
+    entropy, norm = base["token_entropy"].dropna(), base["grad_norm"].dropna()
+    grows = norm.iloc[-1] > 2 * norm.iloc[0]
+    return (
+        f"Forced upon the base policy, {base['step'].max()} steps take entropy from "
+        f"{entropy.iloc[0]:.3f} to {entropy.iloc[-1]:.3f} nats and the gradient norm from "
+        f"{norm.iloc[0]:.3f} to {norm.iloc[-1]:.3f}; the paper sees both grow without bound, "
+        f"{'as here' if grows else 'which these steps do not show for the gradient'}."
+    )
+
+
+def fig10(path: pd.DataFrame, recovery: float) -> str:
+    entropy = path.dropna(subset=["token_entropy"])
+    crossed = entropy.loc[entropy["token_entropy"] >= recovery, "step"].min()
+    steps = entropy["token_entropy"].diff()
+    after = steps[entropy["step"] > crossed].mean() / steps[entropy["step"] <= crossed].mean()
+    speed = f"{after:.1f} times as fast after it as before" if np.isfinite(after) else "never there"
+    return (
+        f"Entropy passes the recovery value at step {crossed:.0f}, grows {speed}, and is "
+        f"{entropy['token_entropy'].iloc[-1]:.2f} nats at step {entropy['step'].iloc[-1]}; the paper "
+        "sees a regime change near step 16 and about 2.5 nats by step 31."
+    )
+
+
+def fig11(paths: pd.DataFrame) -> str:
+    cooled = paths[paths["run"] == "cooled"].dropna(subset=["token_entropy"])
+    first, last = cooled.iloc[0], cooled.iloc[-1]
+    return (
+        f"Low-temperature reverse KL takes entropy from {first['token_entropy']:.3f} back to "
+        f"{last['token_entropy']:.3f} nats ([{last['entropy_low']:.3f}, {last['entropy_high']:.3f}]) "
+        f"in {last['step']:.0f} steps, a fall as in the paper."
+    )
+
+
+def fig12(moved: pd.DataFrame) -> str:
+    row = moved.query("layer == 'all' and weights == 'as saved'").iloc[0]
+    verb = "agrees with" if row["cosine"] < -0.5 else "does not reach"
+    return (
+        f"Over all weights the cosine is {row['cosine']:.2f}, the projection {row['projection']:.2f}, "
+        f"the norm ratio {row['norm_ratio']:.2f} and the residual {row['residual_ratio']:.2f}; that "
+        f"{verb} the paper's strong anti-alignment (projection 0.89 and residual 0.5, which imply a "
+        "cosine of −0.88)."
+    )
+
+
+def fig13(dynamics: pd.DataFrame, last: int = 10) -> str:
+    end = dynamics.groupby("arm").tail(last).groupby("arm").mean(numeric_only=True)
+    plain, hot = end.loc["+DAPO"], end.loc[HEADLINE]
+    spikes = dynamics[dynamics["arm"] == "+DAPO"]["grad_norm"]
+    return (
+        f"On the few prompts plain RL ends at {plain['rollout_entropy']:.3f} nats and a reward of "
+        f"{plain['reward']:.3f}, the reheated arm at {hot['rollout_entropy']:.3f} and "
+        f"{hot['reward']:.3f} (means of {last} steps, one seed: no interval); plain RL's gradient norm "
+        f"peaks at {spikes.max() / spikes.median():.1f} times its median, where the paper sees spikes "
+        "and a falling reward."
+    )
+
+
+def settings(table: pd.DataFrame) -> str:
+    odd = list(table.index[table["differs"] == "≠"])
+    same = int((table["paper"] != "").sum()) - len(odd)
+    return f"{same} settings are the paper's; different are: {', '.join(odd).lower() or 'none'}."
+
+
+def table6(cost: pd.DataFrame) -> str:
+    share = cost.loc["OPSD", "share of RL (%)"]
+    answers = cost["s per 1,000 answers"]
+    return (
+        f"Reheating takes {share:.0f}% of RL's time here (the paper: 15 to 17%), and "
+        f"{answers['OPSD']:.1f} s per 1,000 answers beside RL's {answers['RL']:.1f}; the paper's own "
+        "comparison divides answers by prompts (see the audit in notebook 10)."
+    )
