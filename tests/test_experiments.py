@@ -1,0 +1,120 @@
+"""Each experiment changes what its figure is about, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from companion import experiments, params
+
+SMOKE = params.load("smoke")
+
+
+def changed(profile):
+    """The settings in which `profile` differs from smoke, dotted."""
+
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(set(map(str_pair, flat(profile.model_dump()))) - set(
+        map(str_pair, flat(SMOKE.model_dump()))
+    ))
+
+
+def str_pair(pair):
+    return pair[0], str(pair[1])
+
+
+class Made:
+    """Stands in for a finished run."""
+
+    def __init__(self, name, entropy=0.2, step=7):
+        self.policy = Path(name)
+        self.result = {"token_entropy": entropy, "step": step}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the frameworks would be asked for: (what, changed settings, start, options)."""
+    calls = []
+
+    def reheat(profile, start, **options):
+        calls.append(("reheat", changed(profile), str(start), options))
+        return Made("reheated")
+
+    def resume(profile, start, *, arm):
+        calls.append(("resume", changed(profile), str(start), {"arm": arm}))
+        return Made(arm)
+
+    def collapse(profile):
+        calls.append(("collapse", changed(profile), "base", {}))
+        return Made("few")
+
+    monkeypatch.setattr(experiments.reheat, "reheat", reheat)
+    monkeypatch.setattr(experiments.rl, "resume", resume)
+    monkeypatch.setattr(experiments.rl, "collapse", collapse)
+    monkeypatch.setattr(experiments.study, "collapsed", lambda profile: Path("collapsed"))
+    monkeypatch.setattr(experiments.study, "base", lambda profile: Path("base"))
+    monkeypatch.setattr(experiments.study, "reheated", lambda profile: {
+        "PR-FKL": Made("fkl"), "PR-RKL": Made("rkl"),
+    })
+    return calls
+
+
+ENDLESS = {"reheat.recovery_entropy": "None", "reheat.ceiling_entropy": "None"}
+LEAN = {"reheat.keep_checkpoints": "False"}
+
+
+def test_sgd_takes_the_steps_of_adamw_and_differs_in_optimizer_and_rate_alone(asked):
+    runs = experiments.objectives(SMOKE)
+    assert list(runs) == ["FKL, AdamW", "RKL, AdamW", "FKL, SGD", "RKL, SGD"]
+    plain = ENDLESS | LEAN | {
+        "reheat.optimizer": "sgd", "reheat.max_steps": "7",
+        "reheat.learning_rate": str(SMOKE.analysis.sgd_learning_rate),
+    }
+    assert asked == [
+        ("reheat", plain, "collapsed", {"direction": direction})
+        for direction in ("forward", "reverse")
+    ]
+
+
+def test_temperatures_reuse_the_studys_own(asked):
+    runs = experiments.temperatures(SMOKE)
+    assert runs[SMOKE.reheat.tau].policy == Path("fkl")
+    assert asked == [("reheat", LEAN, "collapsed", {"tau": tau}) for tau in (1.1, 1.5)]
+
+
+def test_the_gate_is_forced_on_the_base_and_nowhere_past_the_stop(asked):
+    experiments.on_base(SMOKE)
+    experiments.long_horizon(SMOKE)
+    (_, base, start, options), (_, long, collapsed, unforced) = asked
+    assert (start, options, collapsed, unforced) == ("base", {"force": True}, "collapsed", {})
+    assert base == ENDLESS | LEAN  # smoke's base_steps are its max_steps
+    assert long == ENDLESS | LEAN | {"reheat.batch_size": "32", "reheat.max_steps": "9"}
+
+
+def test_cooling_starts_from_the_rkl_policy(asked):
+    there, _ = experiments.cooled(SMOKE)
+    assert there.policy == Path("rkl")
+    cold = {"direction": "reverse", "tau": SMOKE.analysis.cooling_tau, "force": True}
+    assert asked == [("reheat", LEAN, "rkl", cold)]
+
+
+def test_scarce_arms_part_from_one_policy_and_share_their_prompts(asked):
+    experiments.scarce(SMOKE)
+    (_, collapse, *_), (_, heat, start, options), (_, plain, one, _), (_, hot, other, _) = asked
+    assert start == one == "few" and other == "reheated" and options == {"force": True}
+    assert collapse == plain == hot and collapse["task.train_problems"] == "16"
+    recovery = SMOKE.reheat.recovery_entropy / SMOKE.rl.collapse.entropy * 0.2
+    assert float(heat["reheat.recovery_entropy"]) == pytest.approx(recovery)
+
+
+def test_the_path_is_evenly_spaced_from_the_collapsed_to_the_kept_policy(asked, monkeypatch):
+    saved = {step: Path(f"step-{step}") for step in range(1, 10)}  # two beyond the kept one
+    monkeypatch.setattr(experiments.reheat, "checkpoints", lambda run: saved)
+    path = experiments.path(params.change(SMOKE, {"analysis.checkpoints": 4}))
+    assert list(path) == [0, 2, 5, 7] and path[0] == Path("collapsed")
+    assert list(experiments.path(params.change(SMOKE, {"analysis.checkpoints": 99}))) == list(range(8))
