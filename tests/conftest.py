@@ -1,11 +1,30 @@
 """Settings that every test shares."""
 
 import os
+import subprocess
+import sys
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+
+from companion import params  # noqa: E402
+from companion.params import ROOT  # noqa: E402
 
 settings.register_profile("companion", deadline=None)  # a first call imports and compiles
 settings.load_profile("companion")
+
+
+def run(*words):
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{words} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def executed():
+    """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
+    run("-m", "companion.reproduce", "--profile", "smoke")
+    return ROOT / "runs" / "smoke" / f"notebooks-seed{params.load('smoke').seed}"

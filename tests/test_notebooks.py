@@ -1,15 +1,14 @@
 """The notebooks: committed clean, run end to end on `smoke` with every framework, reproducible."""
 
 import re
-import subprocess
-import sys
 
 import nbformat
 import papermill
 import pytest
 
-from companion import params, reproduce
+from companion import reproduce
 from companion.params import ROOT
+from conftest import run
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = ROOT / "runs" / "smoke"
@@ -48,20 +47,7 @@ def test_unknown_notebooks_and_parameters_are_refused(tmp_path):
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def run(*words):
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"{words} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def executed():
-    """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
-    run("-m", "companion.reproduce", "--profile", "smoke")
-    return SMOKE / f"notebooks-seed{params.load('smoke').seed}"
-
-
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3000)
 def test_smoke_runs_every_framework(executed):
     assert [path.name for path in sorted(executed.glob("*.ipynb"))] == [p.name for p in NOTEBOOKS]
     made = {path.name.split("-")[0] for path in SMOKE.iterdir() if (path / "run.json").exists()}
