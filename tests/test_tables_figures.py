@@ -65,13 +65,21 @@ def dynamics(seeds):
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
-def test_fig2_draws_every_arm_once_and_a_band_over_seeds(seeds):
+def test_fig02_draws_every_arm_once_and_a_band_over_seeds(seeds):
     figure = figures.fig02(dynamics(seeds), 0.1, 0.15)
-    arms = len(study.ARMS) + 1
-    reward, entropy = figure.axes
-    assert len(reward.lines) == arms and len(entropy.lines) == arms + 2
-    assert len(reward.collections) == (arms if len(seeds) > 1 else 0)
+    rising, falling, reward, entropy = figure.axes
+    assert len(rising.lines) == len(seeds) and len(falling.lines) == len(seeds) + 2
+    assert len(reward.lines) == len(study.ARMS) and len(entropy.lines) == len(study.ARMS) + 2
+    assert len(reward.collections) == (len(study.ARMS) if len(seeds) > 1 else 0)
     assert "nats" in entropy.get_ylabel()
+
+
+def test_fig02_counts_the_arms_steps_from_each_seeds_own_collapse():
+    early, late = dynamics((1,)), dynamics((2,))
+    late["step"] += 30
+    both = figures.fig02(pd.concat([early, late]), 0.1, 0.15)
+    one = figures.fig02(early, 0.1, 0.15)
+    assert list(both.axes[2].lines[0].get_xdata()) == list(one.axes[2].lines[0].get_xdata())
 
 
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):

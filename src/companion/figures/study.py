@@ -96,34 +96,47 @@ def fig01(gains: pd.DataFrame, tau: float) -> Figure:
 
 
 def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: float) -> Figure:
-    """Fig. 2: reward and entropy over RL steps, before collapse and in every arm after it.
+    """Fig. 2: reward and entropy, above until collapse (a line a seed), below in every arm after.
+
+    Below, steps count from where the arms part, lines are means over seeds and bands their range.
 
     Args:
         dynamics: columns arm, seed, step (RL steps since the base policy), reward (mean score
             of the step's rollouts), token_entropy (nats, the one measure; NaN between checks).
         collapse_entropy, recovery_entropy: nats, drawn as lines.
     """
-    figure, axes = canvas(1, 2, figsize=(10, 3.6))
-    for arm, rows in dynamics.groupby("arm", sort=False):
-        colour = COLOURS.get(arm, "#555555")
-        for axis, column in zip(axes, ("reward", "token_entropy"), strict=True):
-            values = rows.dropna(subset=[column]).pivot_table(
-                index="step", columns="seed", values=column
-            )
-            if column == "reward":
-                values = values.rolling(10, min_periods=1, center=True).mean()
-            mean = values.mean(axis=1)
-            marker = "o" if column == "token_entropy" else None
-            axis.plot(mean.index, mean, color=colour, label=arm, marker=marker, markersize=3)
+    figure, axes = canvas(2, 2, figsize=(10, 6.4))
+    before = dynamics[dynamics["arm"] == "Collapsed"]
+    after = dynamics[dynamics["arm"] != "Collapsed"].copy()
+    after["step"] -= after["seed"].map(before.groupby("seed")["step"].max())
+    panels = ("reward", "token_entropy")
+    for column, measure in enumerate(panels):
+        for _, rows in before.groupby("seed"):
+            values = _smooth(rows.dropna(subset=[measure]).set_index("step")[[measure]], measure)
+            axes[0, column].plot(values.index, values, color="black", linewidth=1)
+        for arm, rows in after.groupby("arm", sort=False):
+            values = rows.dropna(subset=[measure]).pivot(index="step", columns="seed", values=measure)
+            values = _smooth(values, measure)
+            marker = "o" if measure == "token_entropy" else None
+            axes[1, column].plot(values.index, values.mean(axis=1), color=COLOURS[arm], label=arm,
+                                 marker=marker, markersize=4)
             if values.shape[1] > 1:
-                axis.fill_between(mean.index, values.min(axis=1), values.max(axis=1),
-                                  color=colour, alpha=0.15, linewidth=0)
-    axes[0].set(title="Training reward", xlabel="RL step", ylabel="mean score of a step's rollouts")
-    axes[1].set(title="Entropy of the saved checkpoints", xlabel="RL step",
-                ylabel="mean token entropy (nats, T = 1)", yscale="log")
-    for level, text in ((collapse_entropy, "collapse"), (recovery_entropy, "recovery")):
-        axes[1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
-        axes[1].annotate(text, (1, level), xycoords=("axes fraction", "data"), fontsize=7.5,
-                         ha="right", va="bottom", color="0.4")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+                axes[1, column].fill_between(values.index, values.min(axis=1), values.max(axis=1),
+                                             color=COLOURS[arm], alpha=0.12, linewidth=0)
+    for row, when in enumerate(("until collapse", "resumed")):
+        axes[row, 0].set(title=f"Training reward, {when}", ylabel="mean score, 10-step mean")
+        axes[row, 1].set(title=f"Entropy, {when}", ylabel="mean token entropy (nats, T = 1)")
+        for level, text in ((collapse_entropy, "collapse"), (recovery_entropy, "recovery")):
+            axes[row, 1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
+            axes[row, 1].annotate(text, (1.01, level), xycoords=("axes fraction", "data"),
+                                  fontsize=8, ha="left", va="center", color="0.4")
+        for axis in axes[row]:
+            axis.set_xlabel(("RL step", "RL step since the arms parted")[row])
+    axes[0, 1].set_ylim(0, None)
+    figure.legend(*axes[1, 1].get_legend_handles_labels(), loc="outside right lower", fontsize=9)
     return figure
+
+
+def _smooth(values: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Rewards as a 10-step mean; entropies as they are."""
+    return values.rolling(10, min_periods=1, center=True).mean() if measure == "reward" else values
