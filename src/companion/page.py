@@ -28,6 +28,8 @@ class Exhibit:
     """For a figure: what it shows, for those who cannot see it."""
     table: pd.DataFrame | None = None
     """For a table: its text."""
+    reported: pd.DataFrame | None = None
+    """The paper's own table, to stand beside it."""
 
 
 def write(target: Path, profile: str, seeds: list[int], exhibits: list[Exhibit]) -> Path:

@@ -12,6 +12,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
 from companion import experiments, params, redraw, study
@@ -45,10 +46,7 @@ def publish(profile: Profile) -> Path:
             _copy(run, target / "runs" / run.name)
     rows.to_csv(target / collect.INDEX, index=False)
     executed = ROOT / "runs" / profile.name / f"notebooks-seed{profile.seed}"
-    if executed.exists():
-        shutil.copytree(
-            executed, target / "notebooks" / f"seed{profile.seed}", dirs_exist_ok=True
-        )
+    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}")
     redraw.redraw(profile.name)
     return target
 
@@ -70,6 +68,16 @@ def _copy(run: Run, folder: Path) -> None:
         for name in KEPT:
             if (run.folder / name).exists():
                 shutil.copy2(run.folder / name, folder / name)
+
+
+def _copy_notebooks(executed: Path, folder: Path) -> None:
+    """The executed notebooks without papermill's note of where on this machine they were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in executed.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for place in ("input_path", "output_path"):
+            notebook.metadata.get("papermill", {}).pop(place, None)
+        nbformat.write(notebook, folder / path.name)
 
 
 def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:

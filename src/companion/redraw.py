@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import evaluate, figures, page, params, report, study, tables, verdicts
+from companion import evaluate, figures, page, paper, params, report, study, tables, verdicts
 from companion.analysis import branching, collect
 from companion.analysis.measure import table
 from companion.page import Exhibit
@@ -75,7 +75,8 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
                 evaluations, "Sketches of where either acts, then each arm's gain over continued "
                 "DAPO in avg@8 and pass@8 with its interval."),
         Exhibit("table1", "Table 1: held-out accuracy (percent)", verdict, "04_evaluate",
-                evaluations, table=tables.show(table1)),
+                evaluations, table=tables.show(table1[["Avg", *evaluate.SUITES]]),
+                reported=paper.table1_average()),
         Exhibit("fig02", "Fig. 2: reward and entropy during RL", verdicts.fig02(dynamics),
                 "03_continue", training, "Reward and entropy over RL steps: one line to the "
                 "collapse, then one line for each arm."),
@@ -149,7 +150,8 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
                 verdicts.fig06(positions, jump), "06_dynamics", "branching", alt="Mean "
                 "log-probability over positions, a line with a band for each checkpoint."),
         exhibit("table2", "Table 2: sampled answers against greedy ones", verdicts.table2(table2),
-                "06_dynamics", "branching", table=tables.show(table2, ".3f")),
+                "06_dynamics", "branching", table=tables.show(table2, ".3f"),
+                reported=paper.table2().set_index("checkpoint")),
         exhibit("fig07", "Fig. 7: forward and reverse KL", verdicts.fig07(objectives),
                 "07_objectives", "objectives", alt="Entropy and gradient norm over steps for "
                 "both directions, under AdamW and under plain SGD."),
@@ -179,7 +181,8 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
         exhibit("fig13", "Fig. 13: RL on few prompts", verdicts.fig13(scarce), "09_data_scarce",
                 "scarce", alt="Entropy, gradient norm and reward over RL steps, plain and reheated."),
         exhibit("table6", "Table 6: cost", verdicts.table6(table6), "10_cost", "training",
-                table=table6.round(2).fillna("")),
+                table=table6.round(2).fillna(""),
+                reported=paper.table6().fillna("").set_index("model")),
     ]
 
 

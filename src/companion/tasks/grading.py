@@ -17,8 +17,8 @@ four points, not by math_verify.verify, which takes 1/2^99 for 1/2^98.
 Decisions that graders differ in:
 
 - Exact: 0.33 is not 1/3, 1.414 not sqrt(2). `a \approx b` states a.
-- A comma-separated list or a set has no order; tuples, intervals, vectors and matrices have one.
-  A list without brackets equals a tuple in the same order.
+- A comma-separated list or a set has no order; tuples, intervals, vectors and matrices have one,
+  and their brackets count: neither 1,2 nor [1,2] nor \{1,2\} is (1,2).
 - 52_8 equals neither 52 nor 42: the base asked for is part of the answer.
 - Units may be left out, but not exchanged (5 cm is not 5 m). 15% equals 15 and 0.15.
 - 1,234 and 1 234 are one number, unless an answer of as many parts separates them by ", ".
@@ -45,6 +45,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import mpmath
     import pandas as pd
     import sympy
 
@@ -84,15 +85,16 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> Grade:
         seconds: how long a comparison may take before its process is killed.
 
     Raises:
-        ValueError: gold is empty, longer than LENGTH, or one of the two no text.
+        ValueError: gold is empty, longer than LENGTH or no text, answer is no text, or seconds
+            is no finite positive number.
         RuntimeError: the worker process does not start.
     """
     if not isinstance(answer, str):
         raise ValueError(f"answer is {answer!r:.80} and must be a text")
     if not isinstance(gold, str) or not 0 < len(gold.strip()) <= LENGTH:
         raise ValueError(f"gold is {gold!r:.80} and must be a text of 1 to {LENGTH} characters")
-    if not seconds > 0:
-        raise ValueError(f"seconds is {seconds} and must be positive")
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds is {seconds} and must be positive and finite")
     stated = extract(answer)
     if stated is None:
         return Grade(0, None)
@@ -232,8 +234,12 @@ _REWRITES = [
         (r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:text[a-z]*|[mh]box|math(?:rm|bf|it|sf|tt|normal))\s*(?=\{)", r"\\text"),
+        (r"^\s*\\text\{([^{}]*[0-9][^{}]*)\}\s*$", r"\1"),
+        (r"!=", r"\\ne "),
         (r"\s*(?:\\text\{\s*\(?base\s*\}?|\(?base)\s*([0-9]+)\s*\)?\}?$", r"_\1"),
-        (r",?\s*(?:\\text\{\s*,?\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*", ", "),
+        (r",?\s*\\text\{\s*,?\s*(?:and|or)\s*\}\s*", ", "),
+        (r",?\s*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*", ", "),
+        (r"\{[0-9]{1,3}(?:,[0-9]{3})+\}", lambda match: match[0].replace(",", "")),
         (r"\\leq?(?:slant)?(?![A-Za-z])|<=", "≤"),
         (r"\\geq?(?:slant)?(?![A-Za-z])|>=", "≥"),
         (r"\\lt(?![A-Za-z])", "<"),
@@ -255,6 +261,7 @@ _REWRITES = [
         (r"\+\s*(?=\\infty)", ""),
         (rf"(?<![\\A-Za-z])(?=(?:{_FUNCTIONS})(?![A-Za-z]))", r"\\"),
         (r"\\varnothing(?![A-Za-z])|⦃\s*⦄", r"\\emptyset "),
+        (r"\(\s*-\s*\\infty\s*,\s*\\infty\s*\)", r"\\mathbb{R}"),
     ]
 ]
 _BACK = str.maketrans(
@@ -375,13 +382,9 @@ def _same(gold: str, answer: str, leaf: Leaf) -> bool:
     golds, answers = _members(gold), _members(answer)
     if len(golds) != len(answers):  # "101,202" beside "202, 101"
         golds, answers = _members(gold, len(answers) > 1), _members(answer, len(golds) > 1)
-    if len(golds) > 1 and len(answers) > 1:
-        return _same_unordered(golds, answers, leaf)
-    if len(golds) > 1:
-        return _peel(answer)[0] == "()" and _same_item(f"({gold})", answer, leaf)
-    if len(answers) > 1:
-        return _peel(gold)[0] == "()" and _same_item(gold, f"({answer})", leaf)
-    return _same_item(golds[0], answers[0], leaf)
+    if len(golds) == len(answers) == 1:
+        return _same_item(golds[0], answers[0], leaf)
+    return len(golds) == len(answers) and _same_unordered(golds, answers, leaf)
 
 
 def _unwrap(text: str) -> str:
@@ -401,8 +404,11 @@ def _members(text: str, commas: bool = False) -> list[str]:
     """
     if len(parts := _split(text, "∪")) > 1:
         return [member for part in parts for member in _members(part)]
-    if not commas and _depth(text) == 0:
-        text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    if not commas:
+        levels = _levels(text)
+        text = _THOUSANDS.sub(
+            lambda match: match[0] if levels[match.start()] else match[0].replace(",", ""), text
+        )
     parts = _split(text, ",;")
     if len(parts) == 1:
         name, value = _named(text)
@@ -427,7 +433,7 @@ def _same_unordered(golds: list[str], answers: list[str], leaf: Leaf) -> bool:
         if match is None:
             return False
         del rest[match]
-    return not rest
+    return True
 
 
 def _same_item(gold: str, answer: str, leaf: Leaf) -> bool:
@@ -466,29 +472,22 @@ def _named(text: str) -> tuple[str | None, str]:
             sides.reverse()
         return sides[0] if _NAME.fullmatch(sides[0]) else "", sides[-1]
     sides = _split(text, "∈")
-    if len(sides) == 2 and _NAME.fullmatch(sides[0]):
-        return sides[0], sides[1]
-    if len(sides) > 1 or any(sign in text for sign in "<>≤≥"):
-        return _interval(text) or ("", "")
-    return None, text
+    if len(sides) > 1:
+        return (sides[0], sides[1]) if _NAME.fullmatch(sides[0]) else ("", "")
+    return _interval(text) if any(sign in text for sign in "<>≤≥") else (None, text)
 
 
-def _interval(text: str) -> tuple[str, str] | None:
-    """The name and interval in a < x ≤ b, x < b or a > x, or None for other relations."""
+def _interval(text: str) -> tuple[str, str]:
+    """The name and interval in a < x ≤ b, x < b or a > x; "" and "" for other relations."""
     parts = [part.strip() for part in re.split("([<>≤≥])", text)]
-    if len(parts) == 3 and _NAME.fullmatch(parts[0]):
-        parts = [r"\infty" if parts[1] in ">≥" else r"-\infty", "<", *parts]
-        parts[1] = parts[3].translate(str.maketrans("≤≥", "<>"))
-    elif len(parts) == 3:
-        parts = [*parts, parts[1].translate(str.maketrans("≤≥", "<>"))]
-        parts.append(r"-\infty" if parts[1] in ">≥" else r"\infty")
-    if len(parts) != 5 or not _NAME.fullmatch(parts[2]):
-        return None
     if parts[1] in ">≥":
         parts = [part.translate(str.maketrans("<>≤≥", "><≥≤")) for part in reversed(parts)]
+    if len(parts) == 3:
+        below = _NAME.fullmatch(parts[0])
+        parts = [r"-\infty", "<", *parts] if below else [*parts, "<", r"\infty"]
+    if len(parts) != 5 or not _NAME.fullmatch(parts[2]) or {parts[1], parts[3]} - {"<", "≤"}:
+        return "", ""
     low, left, name, right, high = parts
-    if left not in "<≤" or right not in "<≤":
-        return None
     return name, f"{'[' if left == '≤' else '('}{low},{high}{']' if right == '≤' else ')'}"
 
 
@@ -512,8 +511,8 @@ def _same_value(gold: str, answer: str, leaf: Leaf) -> bool:
                 and len(golds) == len(answers)
                 and all(_same(g, a, leaf) for g, a in zip(golds, answers, strict=True))
             )
-    if (digits := _digits(gold)) or _digits(answer):
-        return digits == _digits(answer)
+    if any("_" in text and _numeral(text) for text in (gold, answer)):
+        return _numeral(gold) == _numeral(answer)
     return leaf(_formula(gold), _formula(answer))
 
 
@@ -547,7 +546,7 @@ _MEASURES = [
     re.compile(pattern + _POWER)
     for pattern in (
         r"(.*[^\s_^{(,])\s*\\text\{\s*([^{}]{2,}|[mgslhLNJWVAKCF])\s*\}",
-        r"(.*[0-9)}])\s*((?:[mcdk]m|[mk]g|ml|in|ft|lbs?|oz|h|hrs?|min|sec|mph|[ap]\.?m)(?:/[a-z]+)?)",
+        r"(.*[0-9)}])\s*((?:[mcdk]m|[mk]g|ml|in|ft|lbs?|oz|hrs?|min|sec|mph|[ap]\.?m)(?:/[a-z]+)?)",
         r"(.*[0-9)}])\s+([A-Za-z]{3,}(?:[ /-]+[A-Za-z]+)*)",
         r"(.*[^\s(])\s*(°)",
     )
@@ -568,13 +567,14 @@ def _measured(text: str) -> tuple[str, str | None]:
     return text, unit
 
 
-_DECIMAL = r"(?:[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_UNSIGNED = r"[0-9]+(?:\.[0-9]+)?"
 _NUMBER = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?:
-    (?P<plain>{_DECIMAL.replace(" ", "[ ]")})
+    (?P<plain>(?:[0-9]{{1,3}}(?:(?:,[0-9]{{3}})+|(?:[ ][0-9]{{3}})+)|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)
+      (?:[eE](?P<exponent>[+-]?[0-9]{{1,3}}))?
     | (?:(?P<whole>[0-9]+)\s*)?
-      \\frac\{{\s*(?P<above>-?\s*[0-9]+(?:\.[0-9]+)?)\s*\}}\{{\s*(?P<below>[0-9]+(?:\.[0-9]+)?)\s*\}}
-    | (?:(?P<count>[0-9]+)\s+)?(?P<over>[0-9]+(?:\.[0-9]+)?)\s*/\s*(?P<under>[0-9]+(?:\.[0-9]+)?)
+      \\frac\{{\s*(?P<above>-?\s*{_UNSIGNED})\s*\}}\{{\s*(?P<below>{_UNSIGNED})\s*\}}
+    | (?:(?P<count>[0-9]+)\s+)?(?P<over>{_UNSIGNED})\s*/\s*(?P<under>{_UNSIGNED})
     | (?P<head>[0-9]*\.[0-9]*)\\overline\{{(?P<cycle>[0-9]+)\}}
     )""",
     re.VERBOSE,
@@ -589,6 +589,7 @@ def _number(text: str) -> Fraction | None:
         return None
     if match["plain"]:
         value = Fraction(re.sub("[ ,]", "", match["plain"]))
+        value *= Fraction(10) ** int(match["exponent"] or 0)
     elif match["cycle"]:
         shift = 10 ** len(match["head"].partition(".")[2])
         value = Fraction("0" + match["head"] + "0")
@@ -614,18 +615,21 @@ def _same_number(gold: str, answer: str) -> bool | None:
     return value in (share, share / 100)
 
 
+_MATRIX = re.compile(
+    r"\\begin\{(?:([pbBvV]?)(?:small)?matrix|array\}\s*\{[clr| ]*)\}(.*)\\end\{[A-Za-z]+\}"
+)
+
+
 def _rows(text: str) -> tuple[str, list[str]]:
     """The kind of a matrix with its shape, such as "matrix 2x3", and its entries; or ""."""
     brackets, inside = _peel(text)
     text = inside if inside.startswith(r"\begin") else text
-    match = re.fullmatch(
-        r"\\begin\{(?:([pbBvV]?)(?:small)?matrix|array\}\s*\{[clr| ]*)\}(.*)\\end\{[a-zA-Z]+\}", text
-    )
+    match = _MATRIX.fullmatch(text)
     if match is None:
         return "", []
     rows = re.split(r"\\\\(?:\[[^\]]*\])?", re.sub(r"\\\\\s*$", "", match[2]))
     cells = [[cell.strip() for cell in row.split("&")] for row in rows]
-    kind = "determinant" if (match[1] or "") in ("v", "V") and match[1] else "matrix"
+    kind = "determinant" if match[1] in ("v", "V") else "matrix"
     return f"{kind} {[len(row) for row in cells]}", [cell for row in cells for cell in row]
 
 
@@ -638,20 +642,23 @@ def _tuple(text: str) -> tuple[str, list[str]]:
 
 _BASES = "two three four five six seven eight nine ten eleven twelve".split()
 _BASED = re.compile(
-    r"\(?([0-9A-Za-z]+)\)?_(?:\{\s*\(?\s*([0-9]+|[a-z]+)\s*\)?\s*\}|([0-9]+))", re.ASCII
+    r"\(?([0-9][0-9A-Za-z]*|[A-F][0-9A-F]*)\)?"
+    rf"_(?=.)\{{?\(?([0-9]*|{'|'.join(_BASES)})\)?\}}?"
 )
 
 
-def _digits(text: str) -> tuple[str, int] | None:
-    """The digits and the base of 52_8, and base 10 without one; None if `text` is no number."""
-    match = _BASED.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text).replace(" ", ""))
+def _numeral(text: str) -> tuple[str, str] | None:
+    """Digits and base of 52_8 or of 52, whose base is 10; None if `text` is nothing like it."""
+    match = _BASED.fullmatch(_plain(text).replace(" ", ""))
     if match is None:
-        return (text.lstrip("0"), 10) if text.isdigit() else None
-    base = match[2] or match[3]
-    base = _BASES.index(base) + 2 if base in _BASES else int(base) if base.isdigit() else 0
-    if base < 2 or base <= 10 and not match[1].isdigit():
-        return None
-    return match[1].casefold().lstrip("0"), base
+        return (text.lstrip("0"), "10") if text.isdecimal() else None
+    base = match[2]
+    return match[1].casefold().lstrip("0"), str(_BASES.index(base) + 2 if base in _BASES else base)
+
+
+def _plain(text: str) -> str:
+    r"""`text` with what stands in \text{...} only."""
+    return re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
 
 
 def _formula(text: str) -> str:
@@ -659,7 +666,7 @@ def _formula(text: str) -> str:
 
     latex2sympy would read x(x+1) as a function x, and n(n+1)/2 as a function n.
     """
-    text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text.removesuffix("%"))
+    text = _plain(text.removesuffix("%"))
     text = re.sub(r"([0-9.]+)\s*°", r"(\1\\cdot\\frac{\\pi}{180})", text).replace("°", "")
     text = re.sub(r"(?<![A-Za-z\\])([a-eh-zA-Z]|\\(?:pi|alpha|theta))\s*(?=\()", r"\1\\cdot ", text)
     return text.translate(_BACK)
@@ -670,21 +677,35 @@ def _formula(text: str) -> str:
 
 def _same_formula(gold: str, answer: str) -> bool:
     """Whether two formulas, equations or relations in LaTeX are equal."""
+    same = _same_equation if "=" in gold and "=" in answer else _same_expression
+    try:
+        return same(gold, answer)
+    except MemoryError:
+        raise
+    except Exception:  # sympy raises whatever it likes on formulas that make no sense
+        return False
+
+
+def _same_expression(gold: str, answer: str) -> bool:
     import math_verify
+    import mpmath
     import sympy
 
-    if "=" in gold and "=" in answer:
-        return _same_equation(gold, answer)
     ours, theirs = _parse(gold), _parse(answer)
     if ours is None or theirs is None:
         return False
     if not isinstance(ours, sympy.Expr) or not isinstance(theirs, sympy.Expr):
         return math_verify.verify(ours, theirs, timeout_seconds=None)
-    return all(_close(_value(ours, k), _value(theirs, k)) for k in range(POINTS))
+    if ours == theirs:  # values that are no numbers too: infinity, f(x)
+        return not ours.has(sympy.nan, sympy.zoo)
+    with mpmath.workdps(DIGITS):
+        return all(_close(_value(ours, k), _value(theirs, k)) for k in range(POINTS))
 
 
 def _same_equation(gold: str, answer: str) -> bool:
     """Whether two equations are multiples of each other: left - right has one ratio everywhere."""
+    import mpmath
+
     differences = []
     for sides in (gold.split("="), answer.split("=")):
         left, right = _parse(sides[0]), _parse(sides[-1])
@@ -694,9 +715,9 @@ def _same_equation(gold: str, answer: str) -> bool:
     ours, theirs = differences
     if {s.name for s in ours.free_symbols} != {s.name for s in theirs.free_symbols}:
         return False
-    values = [(_value(ours, k), _value(theirs, k)) for k in range(POINTS)]
-    first, second = values[0]
-    return all(_close(first * b, second * a) for a, b in values) and not _close(first, 0)
+    with mpmath.workdps(DIGITS):
+        ratios = [_value(ours, k) / _value(theirs, k) for k in range(POINTS)]
+        return ratios[0] != 0 and all(_close(ratios[0], ratio) for ratio in ratios)
 
 
 POINTS = 4
@@ -731,8 +752,8 @@ def _exact(self: object, text: str) -> sympy.Rational:
     return sympy.Rational(text.replace(",", ""))
 
 
-def _value(formula: sympy.Expr, k: int) -> object:
-    """The value at point k, to 30 digits after the decimal point at least (mpmath).
+def _value(formula: sympy.Expr, k: int) -> mpmath.mpc:
+    """The value at point k, to 30 digits, or to 30 after the decimal point if it is large.
 
     Raises:
         ValueError: it has no value there, or one of more than DIGITS digits.
@@ -740,27 +761,35 @@ def _value(formula: sympy.Expr, k: int) -> object:
     import mpmath
     import sympy
 
-    at = {
-        symbol: sympy.I if symbol.name == "i"
-        else sympy.Rational(random.Random(f"{symbol.name} {k}").randrange(-5000, 5000) * 2 + 1, 1009)
-        for symbol in formula.free_symbols
-    }
+    at = {symbol: _coordinate(symbol.name, k) for symbol in formula.free_symbols}
     value = formula.evalf(15, subs=at)
     if not value.is_number or not value.is_finite:
-        raise ValueError(f"{formula} has no finite value")
-    size = max(part._to_mpmath(53) for part in map(abs, value.as_real_imag()))
-    digits = 30 + max(0, int(mpmath.mag(size) * math.log10(2))) if size else 30
+        raise ValueError("the formula has no finite value")
+    size = mpmath.mag(mpmath.mpc(*(part._to_mpmath(53) for part in value.as_real_imag())))
+    digits = 30 + (int(size * math.log10(2)) if size > 0 else 0)
     if digits > DIGITS:
-        raise ValueError(f"{formula} has {digits} digits and must have at most {DIGITS}")
-    parts = formula.evalf(digits, subs=at).as_real_imag()
-    mpmath.mp.dps = digits
-    return mpmath.mpc(*(part._to_mpmath(mpmath.mp.prec) for part in parts))
+        raise ValueError(f"the value has {digits} digits and must have at most {DIGITS}")
+
+    def precise(part: sympy.Expr) -> mpmath.mpf:
+        # evalf marks what cancels, such as sqrt(8) - 2 sqrt(2), by a precision of 1
+        return 0 if getattr(part, "_prec", 0) == 1 else part._to_mpmath(mpmath.mp.prec)
+
+    return mpmath.mpc(*map(precise, formula.evalf(digits, subs=at).as_real_imag()))
 
 
-def _close(a: object, b: object) -> bool:
-    """Equal to 20 digits after the decimal point, or of the first one that is not 0."""
+def _coordinate(name: str, k: int) -> sympy.Expr:
+    """The value of a variable at point k, always the same; i is the imaginary unit."""
+    import sympy
+
+    if name == "i":
+        return sympy.I
+    return sympy.Rational(random.Random(f"{name} {k}").randrange(-9999, 10_000, 2), 1009)
+
+
+def _close(a: mpmath.mpc, b: mpmath.mpc) -> bool:
+    """Equal to 20 digits, or to 20 after the decimal point if they are large."""
     largest = max(abs(a), abs(b))
-    return largest < 1e-80 or abs(a - b) < 1e-20 * min(1, largest)
+    return a == b or abs(a - b) < 1e-20 * min(1, largest)
 
 
 # Worker processes
@@ -773,15 +802,19 @@ _REFUSED = {
 
 
 def _confine() -> None:
-    """Limits this process to MEMORY and takes its means to write, to start or to evaluate."""
+    """Limits this process to MEMORY and takes its means to evaluate, to write and to start."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
     def refuse(event: str, arguments: tuple) -> None:
-        if event in _REFUSED or event == "compile" and arguments[1] == "<string>":
+        if (
+            event in _REFUSED
+            or event == "compile" and arguments[1] == "<string>"  # eval and exec of a text
+            or event == "open" and arguments[2] & writes
+        ):
             raise PermissionError(f"{event} is refused to a process that reads model text")
 
     sys.addaudithook(refuse)
@@ -789,15 +822,11 @@ def _confine() -> None:
 
 def _serve(pipe: Connection) -> None:
     """Answers requests (gold, answer, seconds) with true, false or, out of memory, null."""
-    import logging
-
-    import math_verify  # noqa: F401  (before the limits, and before the first time limit runs)
-    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
-
-    _Latex2Sympy.parse_number = _exact
-    logging.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a notebook's interrupt reaches all processes
-    _confine()
+    try:
+        _prepare()
+    except Exception as error:
+        pipe.send_bytes(f"{type(error).__name__}: {error}".encode())
+        return
     pipe.send_bytes(b"ready")
     while True:
         try:
@@ -809,10 +838,23 @@ def _serve(pipe: Connection) -> None:
             equal = bool(_same(gold, answer, _same_formula))
         except MemoryError:
             equal = None
-        except Exception:  # sympy raises whatever it likes on formulas that make no sense
+        except RecursionError:
             equal = False
         signal.alarm(0)
         pipe.send_bytes(json.dumps(equal).encode())
+
+
+def _prepare() -> None:
+    """Imports what formulas need, then confines the process."""
+    import logging
+
+    import math_verify  # noqa: F401
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    _Latex2Sympy.parse_number = _exact
+    logging.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a notebook's interrupt reaches all processes
+    _confine()
 
 
 class _Worker:
@@ -824,12 +866,11 @@ class _Worker:
             pass_fds=[end.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )
         end.close()
-        if self._reply(_START_SECONDS) != b"ready":
+        reply = self._reply(_START_SECONDS)
+        if reply != b"ready":
             self.end()
-            raise RuntimeError(
-                f"the grading process did not start in {_START_SECONDS} s; see what "
-                f"'python -m {__name__} 0' says"
-            )
+            reason = reply.decode() if reply else f"it ended or took {_START_SECONDS} s"
+            raise RuntimeError(f"the grading process did not start ({reason}); run make setup")
 
     def ask(self, gold: str, answer: str, seconds: float) -> bool | None:
         self.pipe.send_bytes(json.dumps([gold, answer, seconds]).encode())
