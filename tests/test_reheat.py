@@ -264,6 +264,16 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     assert arguments.max_length >= 15  # the longest prompt of the task
 
 
+@pytest.mark.parametrize(("prompts", "batch", "lines"), [(64, 16, 64), (64, 48, 48), (10, 16, 16)])
+def test_prompts_fill_whole_batches(policy, tmp_path, prompts, batch, lines):
+    settings = profile(
+        policy, task__train_problems=prompts, reheat__batch_size=batch, reheat__micro_batch_size=1
+    )
+    reheat.write_inputs(settings, "forward", tmp_path)
+    written = (tmp_path / reheat.PROMPTS).read_text().splitlines()
+    assert len(written) == lines and len(set(written)) == min(prompts, lines)
+
+
 # --- The gate and the stop ------------------------------------------------------------------
 
 

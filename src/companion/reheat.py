@@ -7,6 +7,7 @@ RMSNorm by tau divides every logit by tau, without any training.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -276,10 +277,18 @@ def environment(profile: Profile) -> dict[str, str]:
 
 
 def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
-    """What ms-swift reads: the task's training prompts, and the plug-in's plan."""
+    """What ms-swift reads: the task's training prompts, and the plug-in's plan.
+
+    The prompts are repeated, or the last ones left out, to fill whole batches: at an epoch's end
+    the trainer would update on whatever is left.
+    """
+    prompts = [countdown.prompt(p) for _, p in countdown.training_set(profile.task.train_problems)]
+    batches = max(1, len(prompts) // profile.reheat.batch_size)
     (folder / PROMPTS).write_text("".join(
-        json.dumps({"messages": [{"role": "user", "content": countdown.prompt(problem)}]}) + "\n"
-        for _, problem in countdown.training_set(profile.task.train_problems)
+        json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
+        for prompt in itertools.islice(
+            itertools.cycle(prompts), batches * profile.reheat.batch_size
+        )
     ))
     plan = {"direction": direction, "profile": profile.model_dump()}
     (folder / "swift").mkdir(exist_ok=True)
