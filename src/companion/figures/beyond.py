@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from companion.figures.style import COLOURS, canvas
 
@@ -28,6 +29,7 @@ def fig11(paths: pd.DataFrame, threshold: float) -> Figure:
     axis.axhline(threshold, color="#D55E00", linestyle=":", label="collapse threshold")
     axis.set(xlabel="step (reheating, then cooling)", ylabel="mean token entropy (nats, T = 1)",
              ylim=(0, None), title="Reverse KL there and back, 95% over prompts")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(fontsize=8)
     return figure
 
@@ -38,7 +40,7 @@ def fig12(displacement: pd.DataFrame) -> Figure:
     Args:
         displacement: measurements of `displacement.reversal`.
     """
-    figure, axes = canvas(1, 4, figsize=(12, 3.2))
+    figure, axes = canvas(1, 4, figsize=(12, 3.5))
     drawn = {
         "cosine": ("Cosine", -1), "projection": ("Reverse projection", 1),
         "norm_ratio": ("Norm ratio", 1), "residual_ratio": ("Residual ratio", 0),
@@ -55,7 +57,8 @@ def fig12(displacement: pd.DataFrame) -> Figure:
         axis.axhline(exact, color="0.6", linestyle=":", label="an exact way back")
         axis.set(title=title, xlabel="layer")
         axis.tick_params(axis="x", labelrotation=45)
-    axes[0].legend(fontsize=7, loc="upper right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+                  fontsize=8)
     return figure
 
 

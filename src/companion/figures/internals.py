@@ -70,6 +70,7 @@ def fig04(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
     axes[1].legend(fontsize=8)
     for axis in axes:
         axis.set_xlabel("reheating step")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -142,5 +143,6 @@ def fig10(path: pd.DataFrame, recovery: float, zoom: int = 16) -> Figure:
         axis.axhline(recovery, color="#009E73", linestyle=":", label="where the study stops")
         axis.set(title=title, xlabel="reheating step", ylim=(0, None),
                  ylabel="mean token entropy (nats, T = 1)")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].legend(fontsize=8)
     return figure

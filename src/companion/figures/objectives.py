@@ -28,7 +28,7 @@ def fig07(paths: pd.DataFrame) -> Figure:
             axes[1, column].plot(rows["step"], rows["grad_norm"], color=colour, label=direction)
         axes[0, column].set(title=f"{optimizer}, the same learning rate for both")
         axes[1, column].set(xlabel="reheating step", ylabel="gradient norm, unclipped",
-                            yscale="log")
+                            ylim=(0, None))
     axes[0, 0].legend(fontsize=8)
     return figure
 
@@ -55,7 +55,7 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
         axes[1].bar(places, 1 - rows["cosine"], 0.4, color=colour, label=label)
         axes[2].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
     axes[1].set(title="Angle between first gradients", ylabel="1 − cosine", ylim=(0, None))
-    axes[2].set(title="Ratio of their norms", ylabel="norm ratio", yscale="log")
+    axes[2].set(title="Ratio of their norms", ylabel="norm ratio")
     axes[2].axhline(1, color="0.6", linewidth=1)
     for axis in axes[1:]:
         axis.set_xticks(range(len(names)), names)
@@ -75,6 +75,7 @@ def fig09(paths: pd.DataFrame) -> Figure:
         rows = paths[paths["run"] == name]
         _entropy(axes[0], rows, colour, f"{name} policy")
         axes[1].plot(rows["step"], rows["grad_norm"], color=colour, label=f"{name} policy")
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(title="Entropy (the gate forced open)", xlabel="reheating step")
     axes[1].set(title="Gradient norm", xlabel="reheating step", ylabel="gradient norm, unclipped",
                 ylim=(0, None))
