@@ -17,6 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 transformers.utils.logging.disable_progress_bar()  # a bar for loading three megabytes
 
+ROWS = 256
+"""Answers sampled at a time: 1,200 of 55 tokens took 0.6 of the time in such batches that they took
+in one, whose growing KV cache no processor cache holds."""
+
 
 @dataclass
 class Answers:
@@ -65,7 +69,6 @@ def sample_policy(
     return answers
 
 
-@torch.inference_mode()
 def sample(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -77,10 +80,10 @@ def sample(
     seed: int,
     first: int = 0,
 ) -> Answers:
-    """One answer a prompt (repeat a prompt for more), sampled as one batch.
+    """One answer a prompt (repeat a prompt for more), sampled in batches.
 
     Every prompt draws its uniforms from its own row of a [prompts, max_new_tokens] table, so
-    that its answer does not depend on when its neighbours end.
+    that its answer does not depend on its neighbours.
 
     Args:
         prompts: token ids, of any lengths (padded on the left).
@@ -88,11 +91,25 @@ def sample(
         top_p: keep the smallest set of tokens whose probability reaches this.
         first: the row of the first prompt in that table, for a batch that is split over ranks.
     """
-    count, width = len(prompts), max(map(len, prompts))
     uniforms = torch.rand(
-        first + count, max_new_tokens, generator=torch.Generator().manual_seed(seed),
+        first + len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed),
         dtype=torch.float64,
     )[first:]
+    answers = Answers([], [], [], [])
+    for start in range(0, len(prompts), ROWS):
+        rows = slice(start, start + ROWS)
+        _sample(model, prompts[rows], uniforms[rows], end_token, temperature, top_p, answers)
+    return answers
+
+
+@torch.inference_mode()
+def _sample(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniforms: torch.Tensor,
+    end_token: int, temperature: float, top_p: float, answers: Answers,
+) -> None:
+    """Add one answer to each prompt, sampled as one batch."""
+    count, width = len(prompts), max(map(len, prompts))
+    max_new_tokens = uniforms.shape[1]
     inputs = torch.full((count, width), end_token)
     mask = torch.zeros(count, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
@@ -137,7 +154,7 @@ def sample(
             active, inputs, positions, mask, going = (
                 rows[keep] for rows in (active, inputs, positions, mask, going)
             )
-    return _collect(tokens, log_probs, entropies, end_token)
+    _collect(tokens, log_probs, entropies, end_token, answers)
 
 
 def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
@@ -156,9 +173,9 @@ def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Ten
 
 
 def _collect(
-    tokens: torch.Tensor, log_probs: torch.Tensor, entropies: torch.Tensor, end_token: int
-) -> Answers:
-    answers = Answers([], [], [], [])
+    tokens: torch.Tensor, log_probs: torch.Tensor, entropies: torch.Tensor, end_token: int,
+    answers: Answers,
+) -> None:
     rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)
     for row, log_p, entropy in rows:
         ended = end_token in row
@@ -167,4 +184,3 @@ def _collect(
         answers.log_probs.append(log_p[:length])
         answers.entropies.append(entropy[:length])
         answers.ended.append(ended)
-    return answers
