@@ -1,4 +1,4 @@
-"""Grading: golds of the real benchmarks, a table of hard pairs, hostile text, every kind of host."""
+"""Grading: golds of the real benchmarks, a table of hard pairs, hostile text, kinds of hosts."""
 
 import asyncio
 import csv
@@ -139,6 +139,7 @@ def test_another_problems_gold_is_wrong() -> None:
         ("It is done.\nAnswer: 7", "7"),
         ("Answer: 6\nNo.\nAnswer: 7", "7"),
         ("Answer:\n\n$$\n7\n$$", "7"),
+        ("Answer:\n$\\{\\}$", r"\{\}"),
         ("The answer is $7$ apples.", "7"),
         ("Answer: between 5 and $7$", "between 5 and $7$"),
         ("Answer: 7\n" + r"\boxed{8}", "8"),
@@ -171,11 +172,8 @@ def test_an_integer_equals_itself_however_it_is_written(number: int, data) -> No
             ]
         )
     )
-    form = data.draw(
-        st.sampled_from(
-            ["{}", r"\boxed{{{}}}", "Answer: {}.", "**{}**", "Answer: **${}$**", r"\boxed{{\text{{{}}}}}"]
-        )
-    )
+    forms = ["{}", r"\boxed{{{}}}", "Answer: {}.", "**{}**", "Answer: **${}$**", r"\[\fbox{{{}}}\]"]
+    form = data.draw(st.sampled_from(forms))
     assert grade(form.format(written), f"{sign}{digits}")
 
 
@@ -217,7 +215,7 @@ def test_answers_are_graded_in_order() -> None:
 
 # Hostile text
 
-LIMIT = 0.5
+LIMIT = 0.2
 CODE = [
     "__import__('os').system('touch {0}')", "open('{0}','w')", 'exec("open(\'{0}\',\'w\')")',
     "eval('open(\"{0}\",\"w\")')", "sympify('open(\"{0}\",\"w\")')", "f(x):=open('{0}','w')",
@@ -268,57 +266,68 @@ def hostile(rng: random.Random, canary: Path) -> str:
     return rng.choice(["{}", r"\boxed{{{}}}", "Answer: {}"]).format(rng.choice(kinds))
 
 
-@pytest.fixture
-def asked(monkeypatch) -> list[tuple[str, str, float, bool | None, int | None]]:
-    """What workers are asked from now on: gold, answer, limit, reply, signal that ended them."""
+def forks() -> dict[int, float]:
+    """The processes that grade, each with the CPU time it has used."""
+    found = {}
+    for worker in filter(None, list(grading._idle.queue)):
+        for fork in psutil.Process(worker.process.pid).children():
+            found[fork.pid] = sum(fork.cpu_times()[:2])
+    return found
+
+
+def test_hostile_text_is_graded_in_bounded_time_and_memory_and_never_run(
+    tmp_path, monkeypatch
+) -> None:
     requests = []
-    ask, end = grading._Worker.ask, grading._Worker.end
+    ask = grading._Worker.ask
 
     def recorded(worker, gold, answer, seconds):
         reply = ask(worker, gold, answer, seconds)
-        if reply is None:
-            end(worker)
-        requests.append((gold, answer, seconds, reply, worker.process.returncode))
+        requests.append((answer, seconds, reply))
         return reply
 
     monkeypatch.setattr(grading._Worker, "ask", recorded)
-    return requests
-
-
-def test_hostile_text_is_graded_in_bounded_time_and_memory_and_never_run(asked, tmp_path) -> None:
     rng = random.Random(0)
-    canary = tmp_path / "canary"
-    answers = [hostile(rng, canary) for _ in range(1000)]
-    golds = [rng.choice(["7", r"\pi", "(1,2)", "x^2+1", r"\{1,2\}", "y=2x"]) for _ in answers]
-    grades = grade_all(answers, golds, workers=2, seconds=LIMIT)
+    answers = [hostile(rng, tmp_path / "canary") for _ in range(1000)]
+    truths = [rng.choice(["7", r"\pi", "(1,2)", "x^2+1", r"\{1,2\}", "y=2x"]) for _ in answers]
+    grades, spent = [], []
+    for answer, gold in zip(answers, truths, strict=True):
+        before = forks()
+        grades.append(grade(answer, gold, LIMIT))
+        after = forks()
+        spent += [after[fork] - before[fork] for fork in before.keys() & after.keys()]
 
-    assert not canary.exists()
+    assert not any(tmp_path.iterdir())
     assert not any(grades)
     assert all(each.stated is None or len(each.stated) <= grading.LENGTH for each in grades)
-    # What reached a process was short, had the limit, and ended with an answer or the process.
-    assert len(asked) > 100
-    assert all(len(answer) < 2 * grading.LENGTH for _, answer, *_ in asked)
-    assert {seconds for _, _, seconds, *_ in asked} == {LIMIT}
-    assert all((reply is None) == (ended is not None) for *_, reply, ended in asked)
-    assert sum(reply is None for *_, reply, _ in asked) == sum(each.stopped for each in grades) > 0
-    for worker in filter(None, grading._idle.queue):
-        limits = resource.prlimit(worker.process.pid, resource.RLIMIT_AS)
+    # What reached a process was short and under the limit, and ended with a reply or the process.
+    assert len(requests) > 100 and len(spent) > 500
+    assert all(len(answer) < 2 * grading.LENGTH for answer, *_ in requests)
+    assert {seconds for _, seconds, _ in requests} == {LIMIT}
+    assert max(spent) < 2 * LIMIT
+    assert sum(reply is None for *_, reply in requests) == sum(each.stopped for each in grades) > 0
+
+
+def test_memory_is_limited() -> None:
+    assert grade(*FORMULA)
+    for fork in forks():
+        limits = resource.prlimit(fork, resource.RLIMIT_AS)
         assert limits == (grading.MEMORY, grading.MEMORY)
+    assert not grade(r"\boxed{\operatorname{zeros}(10^6,10^6)}", "x^2-1")
 
 
 def test_the_worker_process_can_neither_evaluate_nor_write_nor_start_anything(tmp_path) -> None:
     program = """
+import os, subprocess, sys
 from companion.tasks import grading
 grading._prepare()
-for text in ("eval('1')", "exec('1')"):
-    try: (eval if text.startswith("eval") else exec)("1")
-    except PermissionError as error: print(error)
-import os, subprocess, sys
+grading._confine()
 for attempt in (
-    lambda: os.system("true"), lambda: subprocess.run(["true"]), lambda: open(sys.argv[1], "w"),
-    lambda: os.open(sys.argv[1], os.O_CREAT), lambda: __import__("sympy").sympify("1"), os.fork,
+    lambda: eval("1"), lambda: exec("1"), lambda: __import__("sympy").sympify("1"),
+    lambda: os.system("true"), lambda: subprocess.run(["true"]), os.fork,
+    lambda: open(sys.argv[1], "w"), lambda: os.open(sys.argv[1], os.O_CREAT),
 ):
-    try: attempt()
+    try: print(attempt())
     except Exception as error: print(error)
 print(grading._same(r"\\sqrt{8}", r"2\\sqrt{2}", grading._same_formula))
 """
@@ -330,18 +339,28 @@ print(grading._same(r"\\sqrt{8}", r"2\\sqrt{2}", grading._same_formula))
     assert not any(tmp_path.iterdir())
 
 
-def test_the_time_limit_ends_the_process_and_the_next_call_works(asked) -> None:
+def test_the_time_limit_ends_the_process_and_the_next_call_works() -> None:
+    assert grade(*FORMULA)
+    before = forks()
     assert grade(*HANGS, seconds=LIMIT) == Grade(0, HANGS[0][7:-1], stopped=True)
-    assert asked[-1][-1] == -signal.SIGKILL
     assert grade(*FORMULA)
-    assert asked[-1][-1] is None
+    assert len(before.keys() - forks().keys()) == 1
 
 
-def test_a_process_that_dies_is_replaced() -> None:
+@pytest.mark.parametrize("which", ["worker", "fork"])
+def test_a_process_that_something_else_ends_is_replaced(which: str) -> None:
     assert grade(*FORMULA)
-    for worker in filter(None, list(grading._idle.queue)):
-        worker.process.kill()
-    assert grade_all([FORMULA[0]] * 8, [FORMULA[1]] * 8)[-1]
+    before = forks()
+    if which == "worker":
+        for worker in filter(None, list(grading._idle.queue)):
+            worker.process.kill()
+            worker.process.wait()
+    else:
+        for fork in before:
+            os.kill(fork, signal.SIGKILL)
+        while forks().keys() & before.keys():
+            time.sleep(0.01)
+    assert all(grade_all([FORMULA[0]] * 4, [FORMULA[1]] * 4))
 
 
 # Hosts
@@ -445,10 +464,10 @@ SAMPLES = [  # answer, gold, ours, math_dapo's
 
 
 def test_disagreements_with_verls_grader() -> None:
-    answers, golds, ours, theirs = map(list, zip(*SAMPLES, strict=True))
-    table = grading.verdicts(answers, golds)
+    answers, truths, ours, theirs = map(list, zip(*SAMPLES, strict=True))
+    table = grading.verdicts(answers, truths)
     assert table["correct"].tolist() == ours
-    assert table["math_dapo"].tolist() == theirs == list(map(grading.verl_grade, answers, golds))
+    assert table["math_dapo"].tolist() == theirs == list(map(grading.verl_grade, answers, truths))
     assert table["stated"].tolist()[:5] == ["5", r"\frac{1}{2}", "5", "6", None]
 
     differ = grading.disagreements(table)

@@ -7,12 +7,13 @@ matrices, equations, units) and numbers compared as exact fractions here; only f
 to math-verify's LaTeX parser (math-verify 0.9.0, latex2sympy2_extended 1.11.0).
 
 That parser, sympy and whatever a model wrote for them run in a process of their own, which has a
-memory limit and is killed and replaced at the time limit: math-verify's own limit is a SIGALRM,
+memory limit and is ended and replaced at the time limit: math-verify's own limit is a SIGALRM,
 which works in the main thread only. No text is evaluated there either. ExprExtractionConfig,
-which hands text to sympy's parse_expr, is not used; every number in LaTeX reaches eval just as
-well, through latex2sympy2.py:874 and sympy.Number(str), hence `_exact`; an audit hook refuses
+which hands text to sympy's parse_expr, is not used; numbers in LaTeX reach eval just as well
+(latex2sympy2.py:1026 calls sympy.Number on their text), hence `_exact`; an audit hook refuses
 whatever else would evaluate text. Two formulas are equal if their values agree to 20 digits at
-four points, not by math_verify.verify, which takes 1/2^99 for 1/2^98.
+four points; math_verify.verify, which takes 1/2^99 for 1/2^98, decides only on what has no value,
+such as sets and relations.
 
 Decisions that graders differ in:
 
@@ -38,6 +39,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -54,7 +56,7 @@ LENGTH = 1000
 DEPTH = 20
 """Formulas whose brackets nest deeper are not read."""
 SECONDS = 5.0
-"""What one comparison may take; a formula takes a few milliseconds."""
+"""CPU time that one comparison may take; a formula takes some milliseconds."""
 MEMORY = 2 * 1024**3
 """Address space of a worker process, in bytes."""
 WORKERS = min(8, os.cpu_count() or 1)
@@ -82,7 +84,8 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> Grade:
     Works in threads, Ray workers and notebooks.
 
     Args:
-        seconds: how long a comparison may take before its process is killed.
+        seconds: CPU time that a comparison may take before its process is ended. Not time on the
+            clock, so that no verdict depends on how busy the machine is.
 
     Raises:
         ValueError: gold is empty, longer than LENGTH or no text, answer is no text, or seconds
@@ -171,17 +174,14 @@ _FORMULA = re.compile(r"(?<!\\)\$+(.+?)(?<!\\)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 
 def extract(answer: str) -> str | None:
     r"""The answer that a model's text states, or None; see the module's first paragraph."""
-    start = max(answer.rfind(r"\boxed"), answer.rfind(r"\fbox"))
-    mark = None
-    if start >= 0:
-        stated = _boxed(answer[start : start + LENGTH + 20])
+    box = max(answer.rfind(r"\boxed"), answer.rfind(r"\fbox"))
+    ends = [0, *(mark.end() for mark in _MARK.finditer(answer))] if box < 0 else []
+    if box >= 0:
+        stated = _boxed(answer[box : box + LENGTH + 20])
+    elif ends[-1]:
+        stated = _sentence(answer[ends[-1] : ends[-1] + 2 * LENGTH])
     else:
-        for mark in _MARK.finditer(answer):
-            pass
-        if mark:
-            stated = _sentence(answer[mark.end() : mark.end() + 2 * LENGTH])
-        else:
-            stated = "" if "\n" in answer.strip() else answer.strip()
+        stated = "" if "\n" in answer.strip() else answer.strip()
     return stated if 0 < len(stated) <= LENGTH else None
 
 
@@ -200,7 +200,7 @@ def _boxed(text: str) -> str:
 
 def _sentence(text: str) -> str:
     """What follows "Answer:": the first sentence of the first line that says something."""
-    line = next((line for line in text.splitlines() if re.search(r"\w", line)), "")
+    line = next((line for line in text.splitlines() if re.search(r"[\w{]", line)), "")
     line = re.split(r"\.\s+(?=[A-Z])", line)[0].strip()
     formulas = list(_FORMULA.finditer(line))
     if len(formulas) == 1 and not re.search(r"[0-9]", _FORMULA.sub("", line)):
@@ -217,7 +217,7 @@ _UNICODE = str.maketrans(
         "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "√": r"\sqrt ", "²": "^2", "³": "^3",
         "½": r"\frac12", "¼": r"\frac14", "¾": r"\frac34", "ℝ": r"\mathbb{R}", "∅": r"\emptyset ",
         "，": ",", "（": "(", "）": ")", "：": ":", "％": "%", "\u00a0": " ", "\u2009": " ",
-        "\u202f": " ", "\u2212": "-", "⟨": "(", "⟩": ")", "\0": "�",
+        "\u202f": " ", "⟨": "(", "⟩": ")",
     }
 )
 _FUNCTIONS = "sqrt|pi|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
@@ -228,7 +228,7 @@ _REWRITES = [
         (r"\\(?:boxed|fbox)(?=\s*\{)", ""),
         (r"\\(?:left|right)\s*\.", ""),
         (r"\\(?:left|right|[bB]igg?[lrm]?|(?:display|text|script)style|limits)(?![A-Za-z])\s*", ""),
-        # 10,\!080 and 10{,}080 and 10\,080: one number even inside a tuple
+        # 10,\!080 and 10{,}080 and 10\,080 are one number, even inside a tuple
         (r"(?<=[0-9])\s*(?:,\\!|\{,\}|\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", ""),
         (r"(?<!\\)\\!|\\phantom\s*\{[^{}]*\}", ""),
         (r"(?<!\\)\\[,;:> ]|\\q?quad(?![A-Za-z])|\\(?:thin|med|thick)space(?![A-Za-z])|~", " "),
@@ -251,8 +251,10 @@ _REWRITES = [
         (r"\\approx(?![A-Za-z])", "≈"),
         (r"\\(?:\{|lbrace(?![A-Za-z]))", "⦃"),
         (r"\\(?:\}|rbrace(?![A-Za-z]))", "⦄"),
-        (r"\\(?:langle|lbrack)(?![A-Za-z])", "("),
-        (r"\\(?:rangle|rbrack)(?![A-Za-z])", ")"),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
+        (r"\\lbrack(?![A-Za-z])", "["),
+        (r"\\rbrack(?![A-Za-z])", "]"),
         (r"\^\s*\{?\s*(?:\\circ|\\degree|°)(?![A-Za-z])\s*\}?|\\degrees?(?![A-Za-z])", "°"),
         (r"\\%|\\text\{\s*percent\s*\}|(?<=[0-9}\s])percent(?![A-Za-z])", "%"),
         (r"\^\s*\{?\s*\\text\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
@@ -793,19 +795,38 @@ def _close(a: mpmath.mpc, b: mpmath.mpc) -> bool:
 
 
 # Worker processes
+#
+# A worker is two processes: one imports and waits, the other is its fork and grades, until a limit
+# ends it and the next fork takes over. A fork takes milliseconds, the imports a second or two.
 
 _START_SECONDS = 120
+_PATIENCE = 20
+"""How much longer than its CPU time a comparison may last on a busy machine, as a factor."""
 _REFUSED = {
     "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
     "subprocess.Popen", "socket.connect",
 }
 
 
+def _prepare() -> None:
+    """Imports all that formulas need and lets the parser fill its tables once."""
+    import logging
+
+    import math_verify  # noqa: F401
+    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
+
+    logging.disable()
+    _Latex2Sympy.parse_number = _exact
+    _same_formula(r"\frac{\sqrt{2}x^{2}}{3}-2\pi(x+1)", r"\cos x")
+
+
 def _confine() -> None:
     """Limits this process to MEMORY and takes its means to evaluate, to write and to start."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)  # a cluster may allow less
+    memory = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -821,7 +842,7 @@ def _confine() -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    """Answers requests (gold, answer, seconds) with true, false or, out of memory, null."""
+    """Answers requests until the other end is closed; b"null" where a limit ended the fork."""
     try:
         _prepare()
     except Exception as error:
@@ -829,41 +850,44 @@ def _serve(pipe: Connection) -> None:
         return
     pipe.send_bytes(b"ready")
     while True:
-        try:
-            gold, answer, seconds = json.loads(pipe.recv_bytes())
-        except EOFError:  # the parent is gone
+        fork = os.fork()
+        if fork == 0:
+            _confine()
+            _answer(pipe)
+            os._exit(0)
+        _, status = os.waitpid(fork, 0)
+        if status == 0:
             return
-        signal.alarm(math.ceil(seconds) + 1)  # ends this process should the parent be killed
+        pipe.send_bytes(b"null")
+
+
+def _answer(pipe: Connection) -> None:
+    """To each request (number, gold, answer, seconds) the reply (number, true, false or null)."""
+    while True:
+        try:
+            number, gold, answer, seconds = json.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # SIGPROF ends a process, in C code as well
         try:
             equal = bool(_same(gold, answer, _same_formula))
         except MemoryError:
             equal = None
         except RecursionError:
             equal = False
-        signal.alarm(0)
-        pipe.send_bytes(json.dumps(equal).encode())
-
-
-def _prepare() -> None:
-    """Imports what formulas need, then confines the process."""
-    import logging
-
-    import math_verify  # noqa: F401
-    from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
-
-    _Latex2Sympy.parse_number = _exact
-    logging.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a notebook's interrupt reaches all processes
-    _confine()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        pipe.send_bytes(json.dumps([number, equal]).encode())
 
 
 class _Worker:
     def __init__(self) -> None:
         self.pipe, end = Pipe()
+        self.number = 0
         # Not multiprocessing: its children import the parent's __main__, and daemons have none.
+        # A session of its own, so that both processes can be ended and no interrupt reaches them.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(end.fileno())],
-            pass_fds=[end.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", __name__, str(end.fileno())], pass_fds=[end.fileno()],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
         )
         end.close()
         reply = self._reply(_START_SECONDS)
@@ -873,9 +897,24 @@ class _Worker:
             raise RuntimeError(f"the grading process did not start ({reason}); run make setup")
 
     def ask(self, gold: str, answer: str, seconds: float) -> bool | None:
-        self.pipe.send_bytes(json.dumps([gold, answer, seconds]).encode())
-        reply = self._reply(seconds)
-        return None if reply is None else json.loads(reply)
+        """The verdict, or None where a limit prevented it."""
+        self.number += 1
+        request = json.dumps([self.number, gold, answer, seconds]).encode()
+        try:
+            while self.pipe.poll():  # of a fork that something else ended in between
+                self.pipe.recv_bytes()
+            self.pipe.send_bytes(request)
+        except (EOFError, ConnectionError):
+            self.end()
+            return None
+        while reply := self._reply(_PATIENCE * seconds):
+            if reply == b"null":
+                return None
+            number, equal = json.loads(reply)
+            if number == self.number:  # and not of a request that was interrupted
+                return equal
+        self.end()
+        return None
 
     def _reply(self, seconds: float) -> bytes | None:
         try:
@@ -884,7 +923,8 @@ class _Worker:
             return None
 
     def end(self) -> None:
-        self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.pipe.close()
 
@@ -902,18 +942,16 @@ os.register_at_fork(after_in_child=_new_pool)  # two processes must not share a 
 
 
 def _ask(gold: str, answer: str, seconds: float) -> bool | None:
-    """The verdict of a worker process, or None where a limit ended it."""
-    worker, equal = _idle.get(), None
+    """The verdict of a worker, or None where a limit prevented it."""
+    worker = _idle.get()
     try:
-        worker = worker or _Worker()
-        equal = worker.ask(gold, answer, seconds)
-    finally:  # after an interrupt too: the reply still to come would be the next one's
-        if worker and equal is None:
-            worker.end()
-            worker = None
+        if worker is None or worker.process.poll() is not None:
+            worker = _Worker()
+        return worker.ask(gold, answer, seconds)
+    finally:
         _idle.put(worker)
-    return equal
 
 
 if __name__ == "__main__":
-    _serve(Connection(int(sys.argv[1])))
+    with suppress(BrokenPipeError):  # nobody is left to be told
+        _serve(Connection(int(sys.argv[1])))
