@@ -96,8 +96,8 @@ def lab(executed, tmp_path):
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
              f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-             f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.check_for_updates_class="
-             "jupyterlab.NeverCheckForUpdate"],
+             f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.expose_app_in_browser=True",
+             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
             stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )
     try:
@@ -113,34 +113,28 @@ def lab(executed, tmp_path):
 
 
 def run_all(browser, url, name):
-    """Open a notebook in JupyterLab, run all its cells, and wait until the last one is done."""
+    """Open a notebook in JupyterLab and run all its cells; returns when the last one is done.
+
+    By the command behind the menu's Run All Cells, called once the kernel answers: JupyterLab
+    drops what is asked of it while the kernel still connects.
+    """
     resize(browser, 1280, 1400)
+    browser.set_script_timeout(300)
     browser.get(f"{url}/lab/tree/{name}.ipynb?reset")  # not the tabs of an earlier test
-    wait = WebDriverWait(browser, 300, poll_frequency=1)
-    wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))
-    wait.until(lambda b: "Idle" in b.find_element(By.CSS_SELECTOR, ".jp-Notebook-ExecutionIndicator")
-               .get_attribute("data-status").title())
-    code = sum(c.cell_type == "code" for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells)
-    for _ in range(10):  # JupyterLab drops the command while the kernel is still connecting
-        browser.find_element(By.XPATH, "//div[text()='Run']").click()
-        wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, "[data-command='runmenu:run-all']"))
-        browser.find_element(By.CSS_SELECTOR, "[data-command='runmenu:run-all']").click()
-        time.sleep(5)
-        if any(count.strip("[]: ") for count in prompts(browser)):
-            break
-    failed = "[data-mime-type='application/vnd.jupyter.error']"
-    wait.until(lambda b: f"[{code}]:" in prompts(b) or b.find_elements(By.CSS_SELECTOR, failed))
-    assert not browser.find_elements(By.CSS_SELECTOR, failed)
-
-
-def prompts(browser):
-    """The execution counts in the margin, of cells out of sight as well."""
-    return browser.execute_script(
-        "return [...document.querySelectorAll('.jp-InputPrompt')].map(p => p.textContent)"
+    WebDriverWait(browser, 120).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell")
+    )
+    browser.execute_script("""
+        const session = window.jupyterapp.shell.currentWidget.sessionContext;
+        return session.ready.then(() => session.session.kernel.info)
+            .then(() => window.jupyterapp.commands.execute('notebook:run-all-cells'))
+            .then(() => true);
+    """)
+    assert not browser.find_elements(
+        By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.error']"
     )
 
 
-@pytest.mark.skip(reason="JupyterLab drops Run All while its kernel connects: not reliable yet (issue 3)")
 def test_reheat_runs_in_jupyterlab(browser, lab):
     run_all(browser, lab, "02_reheat")
     WebDriverWait(browser, 60).until(
@@ -149,7 +143,6 @@ def test_reheat_runs_in_jupyterlab(browser, lab):
     browser.save_screenshot(str(SHOTS / "lab-02_reheat.png"))
 
 
-@pytest.mark.skip(reason="JupyterLab drops Run All while its kernel connects: not reliable yet (issue 3)")
 def test_the_slider_redraws_the_teacher(browser, lab):
     run_all(browser, lab, "00_overview")
     wait = WebDriverWait(browser, 60)
