@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.analysis import audit
-from companion.tasks import benchmarks
-from companion.tasks.benchmarks import BENCHMARKS, TRAINING, Problem, load
+from companion.tasks import Question, benchmarks
+from companion.tasks.benchmarks import BENCHMARKS, TRAINING, load
 
 EVALUATION = [name for name in BENCHMARKS if name != TRAINING]
 TABLE_1 = list(audit.PROBLEMS)
@@ -93,7 +93,7 @@ def save(frame: pd.DataFrame, path: Path) -> None:
 
 def load_rows(
     folder: Path, name: str, rows: list[dict[str, Any]], suffix: str = ".parquet"
-) -> list[Problem]:
+) -> list[Question]:
     write(folder, name, rows, suffix)
     return load(name, folder, folder / "cache")[0]
 
@@ -105,41 +105,34 @@ def test_benchmarks_load_with_the_hubs_fields(name, suffix, tmp_path) -> None:
     problems = load_rows(tmp_path, name, rows, suffix)
     source = BENCHMARKS[name]
     assert [p.key for p in problems] == [row[source.key] for row in rows]
-    assert {p.benchmark for p in problems} == {name}
+    assert {p.suite for p in problems} == {name}
     for problem, row in zip(problems, rows, strict=True):
         assert benchmarks.question(problem.prompt).startswith(row[source.problem])
     if not source.distractors:
         assert [p.gold for p in problems] == [row[source.answer] for row in rows]
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_verl_rows_are_read_back(name, suffix, tmp_path) -> None:
-    problems = load_rows(tmp_path / "first", name, hub_rows(name))
-    rows = benchmarks.verl_rows(problems)
-    again = load_rows(tmp_path / "second", name, rows, suffix)
-    assert again == [dataclasses.replace(problem, options=()) for problem in problems]
-
-
-def test_what_the_frameworks_read() -> None:
-    plain = Problem("AIME24", "60", benchmarks.prompt("1 + 1?"), "002")
-    chosen = Problem("GPQA Main", "rec1", benchmarks.prompt("Which?"), "B", ("u", "v", "w", "x"))
-    verl = benchmarks.verl_rows([plain, chosen])
-    assert verl[0] == {
-        "data_source": "math/AIME24",
-        "prompt": [{"role": "user", "content": plain.prompt}],
-        "ability": "math",
-        "reward_model": {"style": "rule", "ground_truth": "002"},
-        "extra_info": {"index": 0, "key": "60"},
-    }
-    assert verl[1]["extra_info"] == {"index": 1, "key": "rec1", "options": ["u", "v", "w", "x"]}
-    assert benchmarks.swift_rows([plain]) == [
-        {"messages": [{"role": "user", "content": plain.prompt}]}
+def verl_rows(problems: list[Question]) -> list[dict[str, Any]]:
+    """As others publish data for verl."""
+    return [
+        {
+            "prompt": [{"role": "user", "content": problem.prompt}],
+            "reward_model": {"style": "rule", "ground_truth": problem.gold},
+            "extra_info": {"index": problem.key},
+        }
+        for problem in problems
     ]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_verls_rows_say_the_same(name, suffix, tmp_path) -> None:
+    problems = load_rows(tmp_path / "first", name, hub_rows(name))
+    assert load_rows(tmp_path / "second", name, verl_rows(problems), suffix) == problems
+
+
 def test_verls_repeated_benchmark_files_count_once(tmp_path) -> None:
-    rows = benchmarks.verl_rows(load_rows(tmp_path, "AIME24", hub_rows("AIME24")))
+    rows = verl_rows(load_rows(tmp_path, "AIME24", hub_rows("AIME24")))
     problems = load_rows(tmp_path / "verl", "AIME24", rows * 32)
     assert [p.key for p in problems] == [f"AIME24-{i}" for i in range(30)]
 
@@ -194,21 +187,12 @@ def test_training_problems_count_once(tmp_path) -> None:
     assert load(TRAINING, tmp_path, tmp_path / "cache")[1]["rows"] == 3 * len(rows)
 
 
-def test_subset_is_fixed_whatever_the_order() -> None:
-    problems = [Problem(TRAINING, str(i), benchmarks.prompt(f"{i}?"), "0") for i in range(5000)]
-    chosen = benchmarks.subset(problems)
-    assert len(chosen) == len({p.key for p in chosen}) == 2048
-    shuffled = random.Random(0).sample(problems, len(problems))
-    assert benchmarks.subset(shuffled) == chosen
-    assert benchmarks.subset(problems, 10) == chosen[:10]
-    assert [p.key for p in chosen[:3]] == ["4555", "4044", "4441"]
-
-
-@pytest.mark.parametrize("count", [0, 4])
-def test_impossible_subset_is_refused(count: int) -> None:
-    problems = [Problem(TRAINING, str(i), str(i), "0") for i in range(3)]
-    with pytest.raises(ValueError, match=f"count is {count} and must be between 1 and 3"):
-        benchmarks.subset(problems, count)
+def test_order_does_not_depend_on_the_files() -> None:
+    problems = [Question(TRAINING, str(i), benchmarks.prompt(f"{i}?"), "0") for i in range(5000)]
+    ordered = benchmarks.ordered(problems)
+    assert sorted(ordered, key=problems.index) == problems
+    assert benchmarks.ordered(random.Random(0).sample(problems, len(problems))) == ordered
+    assert [p.key for p in ordered[:3]] == ["4555", "4044", "4441"]
 
 
 # --- Multiple choice ------------------------------------------------------------------------
@@ -218,12 +202,9 @@ def test_gpqa_options_are_in_a_fixed_order_with_the_right_letter(tmp_path) -> No
     rows = hub_rows("GPQA Main")
     problems = load_rows(tmp_path, "GPQA Main", rows)
     for i, problem in enumerate(problems):
-        assert problem.options["ABCD".index(problem.gold)] == f"{i:03}"
-        assert sorted(problem.options) == sorted(
-            [f"{i:03}", *(f"Incorrect Answer {k} of {i}" for k in (1, 2, 3))]
-        )
-        for letter, option in zip("ABCD", problem.options, strict=True):
-            assert f"\n{letter}) {option}\n" in problem.prompt
+        shown = dict(re.findall(r"^([A-D])\) (.*)$", problem.prompt, re.MULTILINE))
+        assert shown[problem.gold] == f"{i:03}"
+        assert set(shown.values()) == {f"{i:03}", *(f"Incorrect Answer {k} of {i}" for k in (1, 2, 3))}
     letters = [p.gold for p in problems]
     assert all(80 < letters.count(letter) < 145 for letter in "ABCD")
     assert "".join(letters[:12]) == "AADCBDCDABCD"

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.tasks import benchmarks, contamination
-from companion.tasks.benchmarks import Problem
+from companion.tasks import Question, benchmarks, contamination
 from companion.tasks.contamination import LENGTH, near_duplicates, ngrams
 
 SPACES = [" ", "  ", "\n", r"\, ", r"\quad ", "$ ", r" \left. ", r" {} ", "~"]
@@ -18,9 +17,9 @@ words = st.lists(st.text("abcdefghij0123456789", min_size=1, max_size=8), min_si
 other_words = st.lists(st.text("klmnopqrstuvwxyz", min_size=1, max_size=8), min_size=5)
 
 
-def problems(*texts: str, benchmark: str = "AIME24", wrap: bool = True) -> list[Problem]:
+def problems(*texts: str, benchmark: str = "AIME24", wrap: bool = True) -> list[Question]:
     form = benchmarks.prompt if wrap else str
-    return [Problem(benchmark, str(i), form(text), "0") for i, text in enumerate(texts)]
+    return [Question(benchmark, str(i), form(text), "0") for i, text in enumerate(texts)]
 
 
 def disguised(text: str, rng: random.Random) -> str:
@@ -115,7 +114,7 @@ def test_real_problems_are_told_apart_and_found_in_disguise(tmp_path) -> None:
     ]
     rng = random.Random(0)
     training = [
-        Problem("train", p.key, disguised(benchmarks.question(p.prompt), rng), p.gold)
+        Question("train", p.key, disguised(benchmarks.question(p.prompt), rng), p.gold)
         for p in real
     ]
     pairs = near_duplicates(training, real)

@@ -32,7 +32,7 @@ def test_reverse_kl_is_parallel_for_every_tau_and_scales_as_eq_20_says(few):
 
 def test_batches_do_not_matter(few):
     policy = study.shipped(SMOKE)
-    whole, parts = (gradients.gradient(policy, few, "forward", 1.2, batch=n) for n in (64, 3))
+    whole, parts = (gradients.gradient(policy, few, "forward", 1.2, tokens=n) for n in (8192, 300))
     assert torch.allclose(whole, parts, atol=1e-7)
 
 
@@ -44,7 +44,7 @@ def test_a_vanishing_gradient_is_one_sentence():
 def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with(few):
     policy = study.shipped(SMOKE)
     read = []
-    for logits, hidden, answer in rollouts.read(policy, few, hidden=True, batch=7):
+    for logits, hidden, answer in rollouts.read(policy, few, hidden=True, tokens=500):
         tokens = torch.tensor([t for i in dict.fromkeys(answer) for t in few.answers[i]])
         read.append(torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0])
         assert hidden.shape[1] == len(tokens) == len(answer)

@@ -6,8 +6,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from companion import evaluate, experiments, params, publish, redraw, report, runs, study
+from companion import experiments, params, publish, redraw, report, runs, study
 from companion.analysis import collect
+from companion.tasks import countdown
 
 PROFILE = params.load("smoke", {"seed": 7})
 
@@ -50,7 +51,7 @@ def finished(root, monkeypatch):
     for i, label in enumerate((*study.ROWS, *study.REHEATED)):
         samples = pd.DataFrame([
             {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
-            for suite in (*evaluate.SUITES, evaluate.OOD) for p in range(4) for s in range(8)
+            for suite in countdown.suites("test") for p in range(4) for s in range(8)
         ])
         settings = {"label": label, "split": "test", "samples": 8}
         evaluations[label] = finished_run(

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import torch
 from companion import objective, params, reheat, runs
 from companion.evaluate import token_entropy
 from companion.launch import launch
-from companion.sampling import load_policy, sample_policy
+from companion.sampling import load_policy, opened
 from companion.tasks import countdown
 
 PROMPTS = ["3 5 7 -> 36", "12 1 -> 13", "20 19 18 4 -> 7", "2 2 -> 4"]
@@ -216,10 +217,11 @@ def test_rollouts_are_samples_of_the_whole_distribution_at_temperature_one(train
     """The policy's generation config says top-k 3, which must not be heard."""
     rows = [{"messages": [{"role": "user", "content": prompt}]} for prompt in PROMPTS * 50]
     samples = trainer._rollout_samples(rows)
-    again = sample_policy(
-        policy, PROMPTS * 50, max_new_tokens=12, temperature=1.0, top_p=1.0,
-        seed=trainer.args.seed * 1_000_003,
-    )
+    with opened(policy, params.load("smoke")) as sampler:
+        again = sampler(
+            PROMPTS * 50, max_new_tokens=12, temperature=1.0, top_p=1.0,
+            seed=trainer.args.seed * 1_000_003,
+        )
     assert [s.response_token_ids for s in samples] == again.tokens
     assert len({s.response_token_ids[0] for s in samples[::4]}) > 3
 
@@ -244,10 +246,9 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     settings = profile(policy, hardware__platform=platform)
     reheat.write_inputs(settings, "forward", tmp_path)
     words = reheat.command(settings, policy, tmp_path)
-    if platform == "gpu":  # what only a GPU machine has
-        at = words.index("--deepspeed")
-        words = words[:at] + words[at + 2:] + ["--use_cpu", "true"]
-    arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1:])
+    words += ["--use_cpu", "true"] if platform == "gpu" else []  # what only a GPU machine has
+    with patch.dict(os.environ):  # FSDP leaves settings there
+        arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1:])
 
     assert rest == []
     assert (arguments.rlhf_type, arguments.lmbda, arguments.sft_alpha) == ("gkd", 1, 0)
@@ -260,7 +261,9 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     rollouts = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     assert rollouts == settings.reheat.batch_size
     assert arguments.use_vllm == arguments.bf16 == (platform == "gpu")
-    assert not arguments.fp16
+    assert not arguments.fp16 and str(arguments.torch_dtype) == "torch.float32"
+    if platform == "gpu":
+        assert arguments.fsdp_config["state_dict_type"] == "FULL_STATE_DICT"
     assert arguments.max_length >= 15  # the longest prompt of the task
 
 

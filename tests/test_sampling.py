@@ -1,14 +1,18 @@
 """What is sampled is what the policy says: against teacher-forced log-probs and exact frequencies."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from companion import evaluate, params
+from companion.adapters import vllm_engine
 from companion.params import ROOT
-from companion.sampling import _draw, encode_prompts, load_policy, sample, sample_policy
+from companion.sampling import _draw, encode_prompts, load_policy, opened, sample
 
-POLICY = ROOT / params.load("smoke").task.base
+SMOKE = params.load("smoke")
+POLICY = ROOT / SMOKE.task.base
 PROMPTS = evaluate.entropy_prompts(params.load("smoke", {"entropy.prompts": 20}))
 SETTINGS = {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "seed": 3}
 
@@ -90,23 +94,42 @@ def test_extreme_uniforms_never_draw_an_impossible_token(uniform):
     assert probs[0, drawn] > 0
 
 
-def test_vllm_and_transformers_sample_from_the_same_policy(policy):
-    """Bar: log-probs of vLLM's answers within 1e-4 nats of a plain forward in fp32."""
-    from companion.adapters import vllm_engine
+def test_answers_do_not_depend_on_how_prompts_are_divided_into_calls():
+    with opened(POLICY, SMOKE) as sampler:
+        whole = sampler(PROMPTS, **SETTINGS)
+        parts = [sampler(PROMPTS[:7], **SETTINGS), sampler(PROMPTS[7:], **SETTINGS, first=7)]
+    assert parts[0].texts + parts[1].texts == whole.texts
 
-    answers = vllm_engine.sample_policy(POLICY, PROMPTS, **SETTINGS)
+
+def test_entropies_read_again_are_those_of_sampling():
+    """As after vLLM, which reports none."""
+    with opened(POLICY, SMOKE) as sampler:
+        answers = sampler(PROMPTS, **SETTINGS)
+    sums = evaluate._entropy_sums(POLICY, PROMPTS, answers)
+    silent = dataclasses.replace(answers, entropies=[])
+    np.testing.assert_allclose(evaluate._entropy_sums(POLICY, PROMPTS, silent), sums, rtol=1e-4)
+
+
+def test_vllm_and_transformers_sample_from_the_same_policy(policy, monkeypatch):
+    """Bar: log-probs of vLLM's answers within 1e-4 nats of a plain forward in fp32.
+
+    Two engines, as on two GPUs: every answer must come back to its own prompt.
+    """
+    monkeypatch.setattr(vllm_engine, "_shares", lambda hardware: ["", ""])
+    with opened(POLICY, SMOKE, "vllm") as sampler:
+        answers = sampler(PROMPTS, **SETTINGS)
+    with opened(POLICY, SMOKE) as sampler:
+        own = sampler(PROMPTS, **SETTINGS)
     prompts = encode_prompts(policy[1], PROMPTS)
     for prompt, tokens, log_probs in zip(prompts, answers.tokens, answers.log_probs, strict=True):
         np.testing.assert_allclose(
             log_probs, teacher_forced(policy, prompt, tokens)[0], atol=1e-4
         )
-    own = sample_policy(POLICY, PROMPTS, **SETTINGS)
     assert np.mean(answers.ended) == pytest.approx(np.mean(own.ended), abs=0.3)
     assert answers.texts[0].split()[1] in "+-*/"
 
 
 def test_vllm_says_why_it_fails(tmp_path):
-    from companion.adapters import vllm_engine
-
-    with pytest.raises(RuntimeError, match="vLLM failed on no-policy:"):
-        vllm_engine.sample_policy(tmp_path / "no-policy", PROMPTS, **SETTINGS)
+    with pytest.raises(RuntimeError, match="(?s)vLLM failed:.*no-policy"):
+        with opened(tmp_path / "no-policy", SMOKE, "vllm") as sampler:
+            sampler(PROMPTS, **SETTINGS)

@@ -1,10 +1,15 @@
 """The study's arms and the measure they share."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from companion import evaluate, figures, params, study
 from companion.analysis import collect, distribution
+from companion.analysis.statistics import Estimate
 from companion.tasks import countdown
 
 SMOKE = params.load("smoke")
@@ -39,20 +44,28 @@ def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
     assert prompts == evaluate.entropy_prompts(params.load("smoke", {"seed": 9}))
     problems = [countdown.parse_prompt(prompt) for prompt in prompts]
     assert {countdown.split_of(problem) for problem in problems} == {"validation"}
-    assert {countdown.suite_of(problem) for problem in problems} == set(evaluate.SUITES)
+    assert {countdown.suite_of(problem) for problem in problems} == set(countdown.SUITES)
 
 
 def test_token_entropy_weighs_tokens_and_repeats_exactly():
-    from companion.sampling import sample_policy
+    from companion.sampling import opened
 
     measured = evaluate.token_entropy(study.base(SMOKE), SMOKE)
     assert measured == evaluate.token_entropy(study.base(SMOKE), SMOKE)
-    answers = sample_policy(
-        study.base(SMOKE), evaluate.entropy_prompts(SMOKE), temperature=1.0, top_p=1.0,
-        max_new_tokens=SMOKE.evaluation.max_new_tokens, seed=evaluate.ENTROPY_SEED,
-    )
+    with opened(study.base(SMOKE), SMOKE) as sampler:
+        answers = sampler(
+            evaluate.entropy_prompts(SMOKE), temperature=1.0, top_p=1.0,
+            max_new_tokens=SMOKE.evaluation.max_new_tokens, seed=evaluate.ENTROPY_SEED,
+        )
     assert measured.value == pytest.approx(np.mean(np.concatenate(answers.entropies)), abs=1e-6)
     assert measured.low < measured.value < measured.high
+
+
+def test_a_process_of_its_own_measures_the_same_entropy():
+    """As on GPUs."""
+    words = [sys.executable, "-m", "companion.evaluate", study.base(SMOKE), SMOKE.model_dump_json()]
+    out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert Estimate(**json.loads(out.splitlines()[-1])) == evaluate.token_entropy(study.base(SMOKE), SMOKE)
 
 
 def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
@@ -65,7 +78,7 @@ def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch
     assert evaluate.evaluate(few, base, "Base", "validation").record["started"] == started
     assert evaluate.evaluate(more, base, "Base", "validation").folder != run.folder
     samples = collect.samples([run])
-    assert len(samples) == 6 * 2 * 2 and set(samples["suite"]) == {*evaluate.SUITES, evaluate.OOD}
+    assert len(samples) == 6 * 2 * 2 and set(samples["suite"]) == set(countdown.suites("test"))
     again = [
         countdown.verify(countdown.parse_prompt(row.prompt), row.answer)
         for row in samples.itertuples()

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from companion import runs
+from companion import runs, tasks
 from companion.analysis.statistics import Estimate, ratio_of_sums
 from companion.params import Profile
-from companion.tasks import countdown
 
-SUITES = list(countdown.SUITES)
-"""The in-domain suites, easiest first: the counterpart of the paper's five benchmarks."""
-OOD = countdown.OOD
-"""The out-of-distribution suite: the counterpart of GPQA."""
+if TYPE_CHECKING:
+    from companion.sampling import Answers
 
 ENTROPY_SEED = 20260
 """Common random numbers: every checkpoint is measured on the same prompts and uniforms."""
+RANKS = ("RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_",
+         "ACCELERATE_", "FSDP_")
+"""What torchrun and accelerate tell a rank of ms-swift, and nobody else should hear."""
 
 
 def token_entropy(policy: Path, profile: Profile) -> Estimate:
@@ -29,15 +35,49 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     One answer is sampled at T = 1, top-p 1, for each of `entropy.prompts` fixed validation
     prompts (all suites in equal parts). Averaged over every sampled token up to and including
     the end token, so long answers weigh more; the interval resamples prompts.
-    """
-    from companion.sampling import sample_policy
 
-    answers = sample_policy(
-        policy, entropy_prompts(profile), max_new_tokens=profile.evaluation.max_new_tokens,
-        temperature=1.0, top_p=1.0, seed=ENTROPY_SEED,
+    On GPUs it is measured in a process of its own, which sees them all and frees them when it
+    ends: verl's task runner sees none, and a notebook must not keep any.
+    """
+    if profile.hardware.platform == "cpu":
+        return measure_here(policy, profile)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
+    devices = ",".join(map(str, range(profile.hardware.gpus_per_node)))
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, str(policy), profile.model_dump_json()],
+        env=own | {"CUDA_VISIBLE_DEVICES": devices}, capture_output=True, text=True,
     )
-    sums = np.array([sum(row) for row in answers.entropies])
+    if child.returncode:
+        tail = "\n".join(child.stderr.strip().splitlines()[-15:])
+        raise RuntimeError(f"the token entropy of {policy.name} could not be measured:\n{tail}")
+    return Estimate(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def measure_here(policy: Path, profile: Profile) -> Estimate:
+    """`token_entropy` in this process."""
+    from companion.sampling import opened
+
+    prompts = entropy_prompts(profile)
+    with opened(policy, profile) as sampler:
+        answers = sampler(
+            prompts, max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0,
+            seed=ENTROPY_SEED,
+        )
+    sums = _entropy_sums(policy, prompts, answers)
     return ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
+
+
+def _entropy_sums(policy: Path, prompts: list[str], answers: Answers) -> np.ndarray:
+    """The entropies of each answer's tokens, added up; read again where the engine reports none."""
+    if answers.entropies:
+        return np.array([sum(row) for row in answers.entropies])
+    from companion import objective
+    from companion.analysis.rollouts import read, rollouts_of
+
+    sums = np.zeros(len(prompts))
+    for logits, _, row in read(policy, rollouts_of(policy, prompts, answers)):
+        np.add.at(sums, row, objective.entropy(logits).double().cpu().numpy())
+    return sums
 
 
 def measure(profile: Profile) -> dict[str, object]:
@@ -50,8 +90,7 @@ def measure(profile: Profile) -> dict[str, object]:
 
 def training_hash(profile: Profile) -> str:
     """The task's training prompts, for a run's fingerprint."""
-    problems = countdown.training_set(profile.task.train_problems)
-    return runs.text_hash(countdown.prompt(problem) for _, problem in problems)
+    return runs.text_hash(question.prompt for question in tasks.training(profile))
 
 
 def entropy_row(measured: Estimate) -> dict[str, float]:
@@ -65,9 +104,8 @@ def entropy_row(measured: Estimate) -> dict[str, float]:
 
 def entropy_prompts(profile: Profile) -> list[str]:
     """The fixed validation prompts of the entropy measure."""
-    each = -(-profile.entropy.prompts // len(SUITES))
-    problems = [p for s in SUITES for p in countdown.problems("validation", s, each)]
-    return [countdown.prompt(problem) for problem in problems[: profile.entropy.prompts]]
+    asked = tasks.mixed(profile, "validation", profile.entropy.prompts)
+    return [question.prompt for question in asked]
 
 
 def evaluate(
@@ -75,8 +113,8 @@ def evaluate(
 ) -> runs.Run:
     """Sample `policy` on the five suites and the out-of-distribution one; keep every sample.
 
-    The run's folder gets samples.parquet (one row a sample: suite, problem, prompt, answer,
-    tokens, correct, ended) and, in run.json, the policy's token entropy in nats.
+    The run's folder gets samples.parquet (one row a sample: suite, problem, sample, prompt, gold,
+    answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in run.json, the policy's token entropy in nats.
 
     Args:
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
@@ -97,8 +135,8 @@ def evaluate(
     )
     if run.finished:
         return run
-    with run.recording() as result:
-        samples = _answer(rows, profile, policy, engine)
+    with run.recording(data=tasks.source(profile)) as result:
+        samples = _sample(run, rows, profile, policy, engine)
         samples.to_parquet(run.folder / "samples.parquet", index=False)
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
@@ -124,55 +162,83 @@ def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
 
 
 def _questions(profile: Profile, split: str) -> pd.DataFrame:
-    """One row a sample to draw: suite, problem, sample, prompt."""
-    count = getattr(profile.task, f"{split}_problems")
-    return pd.DataFrame(
-        [
-            {"suite": suite, "problem": problem.key, "sample": k, "prompt": countdown.prompt(problem)}
-            for suite in (*SUITES, OOD)
-            for problem in countdown.problems(split, suite, count)
-            for k in range(profile.evaluation.samples)
-        ]
+    """One row a sample to draw: suite, problem, sample, prompt, gold."""
+    samples = range(profile.evaluation.samples)
+    return pd.DataFrame([
+        {
+            "suite": question.suite, "problem": question.key, "sample": k,
+            "prompt": question.prompt, "gold": question.gold,
+        }
+        for question in tasks.held_out(profile, split) for k in samples
+    ])
+
+
+def _sample(
+    run: runs.Run, rows: pd.DataFrame, profile: Profile, policy: Path, engine: str
+) -> pd.DataFrame:
+    """The rows with the policy's answers, a suite at a time; suites of an earlier try are kept.
+
+    Adds answer, ended, tokens (their number), token_ids, and what `tasks.judge` says.
+    """
+    from companion.sampling import opened
+
+    settings, parts = profile.evaluation, []
+    with ExitStack() as stack:
+        sampler = None
+        for suite, asked in rows.groupby("suite", sort=False):
+            part = run.folder / f"samples-{runs.slug(suite)}.parquet"
+            if not part.exists():
+                sampler = sampler or stack.enter_context(opened(policy, profile, engine))
+                answers = sampler(
+                    asked["prompt"].tolist(), max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature, top_p=settings.top_p, seed=profile.seed,
+                    first=int(asked.index[0]),
+                )
+                _write_part(part, _judged(asked, answers, profile))
+            parts.append(part)
+    samples = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
+    for part in parts:
+        part.unlink()
+    return samples
+
+
+def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataFrame:
+    verdicts = tasks.judge(profile, answers.texts, asked["gold"].tolist())
+    return asked.assign(
+        answer=answers.texts, ended=answers.ended,
+        tokens=[len(tokens) for tokens in answers.tokens], token_ids=answers.tokens,
+        **{name: verdicts[name].to_numpy() for name in verdicts},
     )
 
 
-def _answer(rows: pd.DataFrame, profile: Profile, policy: Path, engine: str) -> pd.DataFrame:
-    """The rows with the policy's answers: answer, ended, tokens (their number), correct."""
-    if engine == "vllm":
-        from companion.adapters.vllm_engine import sample_policy
-    else:
-        from companion.sampling import sample_policy
-    settings = profile.evaluation
-    answers = sample_policy(
-        policy, rows["prompt"].tolist(), max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature, top_p=settings.top_p, seed=profile.seed,
-    )
-    return rows.assign(
-        answer=answers.texts,
-        ended=answers.ended,
-        tokens=[len(tokens) for tokens in answers.tokens],
-        correct=[
-            countdown.verify(countdown.parse_prompt(prompt), answer)
-            for prompt, answer in zip(rows["prompt"], answers.texts, strict=True)
-        ],
-    )
+def _write_part(path: Path, samples: pd.DataFrame) -> None:
+    partial = path.with_suffix(".partial")
+    samples.to_parquet(partial, index=False)
+    partial.replace(path)
 
 
 def examples(policy: Path, profile: Profile) -> str:
     """One T = 1 answer to the first validation problem of every suite, with its verdict."""
-    from companion.sampling import sample_policy
+    from companion.sampling import opened
 
-    suites = [*SUITES, OOD]
-    asked = [countdown.problems("validation", suite, 1)[0] for suite in suites]
-    answers = sample_policy(
-        policy, [countdown.prompt(problem) for problem in asked],
-        max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0, seed=0,
-    )
+    asked = tasks.first_of_each(profile, "validation")
+    with opened(policy, profile) as sampler:
+        answers = sampler(
+            [question.prompt for question in asked],
+            max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0, seed=0,
+        )
+    verdicts = tasks.judge(profile, answers.texts, [question.gold for question in asked])
     return "\n\n".join(
-        f"{suite}: {countdown.prompt(problem)}  "
-        f"({'right' if countdown.verify(problem, text) else 'wrong'}, {len(tokens)} tokens)\n"
+        f"{question.suite}: {question.prompt}  "
+        f"({'right' if right else 'wrong'}, {len(tokens)} tokens)\n"
         + "\n".join(f"    {line.strip()}" for line in text.split("\n"))
-        for suite, problem, text, tokens in zip(
-            suites, asked, answers.texts, answers.tokens, strict=True
+        for question, right, text, tokens in zip(
+            asked, verdicts["correct"], answers.texts, answers.tokens, strict=True
         )
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure_here(
+        Path(sys.argv[1]), Profile.model_validate_json(sys.argv[2])
+    ))))

@@ -1,17 +1,23 @@
-"""Run a framework's command to its end, in a process group of its own."""
+"""Run a framework's command to its end: in a process group here, or as a job of a Ray cluster."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+RAY = str(Path(sys.executable).with_name("ray"))
+
 
 def launch(
-    words: list[str], environment: Mapping[str, str], log: Path, report: Callable[[], None]
+    words: list[str], environment: Mapping[str, str], log: Path, report: Callable[[], None],
+    *, on_cluster: bool = False,
 ) -> None:
     """Run `words` beside `log`, which gets its output, calling `report` twice a second meanwhile.
 
@@ -20,10 +26,15 @@ def launch(
 
     Args:
         environment: added to this process's own.
+        on_cluster: submit to the Ray cluster in $RAY_ADDRESS, which shares this file system.
 
     Raises:
         RuntimeError: the command failed; the message ends with the last lines of its log.
     """
+    job = f"{log.parent.name}-{uuid.uuid4().hex[:6]}" if on_cluster else None
+    if job:
+        script = write_script(words, environment, log.with_suffix(".sh"))
+        words = [RAY, "job", "submit", "--submission-id", job, "--", "bash", str(script)]
     with open(log, "a") as file:
         process = subprocess.Popen(
             words, env=os.environ | dict(environment), stdout=file, stderr=subprocess.STDOUT,
@@ -35,10 +46,20 @@ def launch(
                 report()
         finally:
             if process.poll() is None:
+                if job:  # the process is only the one that waits for it
+                    subprocess.run([RAY, "job", "stop", job], stdout=file, stderr=file)
                 _end(process)
     if process.returncode:
         tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
         raise RuntimeError(f"{log.stem} failed; the end of its log:\n{tail}")
+
+
+def write_script(words: list[str], environment: Mapping[str, str], path: Path) -> Path:
+    """The command as a shell script, which runs by hand as well."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines = ["#!/bin/bash", f"cd {shlex.quote(str(path.parent))}", *exports]
+    path.write_text("\n".join([*lines, f"exec {shlex.join(words)}"]) + "\n")
+    return path
 
 
 def _end(process: subprocess.Popen) -> None:

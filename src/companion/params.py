@@ -37,6 +37,8 @@ class Hardware(Section):
     platform: Literal["cpu", "gpu"]
     gpus_per_node: PositiveInt = 1
     nodes: PositiveInt = 1
+    tensor_parallel: PositiveInt = 1
+    """GPUs that share one vLLM engine in the evaluation; the others answer beside it."""
     threads: PositiveInt = 2
     """Cores to use (CPU platform): verl's ranks, one thread each; OpenMP threads elsewhere."""
 
@@ -44,16 +46,18 @@ class Hardware(Section):
 class Task(Section):
     """Problems, and the policies the study starts from."""
 
-    name: Literal["countdown"]
+    name: Literal["countdown", "math"]
     base: str
-    """The base policy: a folder below the repository."""
+    """The base policy: a folder below the repository, or a model of the Hugging Face hub."""
     collapsed: str | None = None
     """A shipped collapsed policy, used when no collapse run of this profile is finished."""
+    data: str | None = None
+    """Folder with the data sets (mathematics); None: $COMPANION_DATA_DIR, and without it the hub."""
     train_problems: PositiveInt
     validation_problems: PositiveInt
     """Validation problems a suite: for choosing settings, never for reporting."""
-    test_problems: PositiveInt
-    """Test problems a suite: for reporting, never for choosing."""
+    test_problems: PositiveInt | None
+    """Test problems a suite: for reporting, never for choosing; None: all there are."""
     max_prompt_tokens: PositiveInt
 
 
@@ -210,6 +214,8 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
+        if self.task.name == "countdown" and not self.task.test_problems:
+            raise ValueError("task.test_problems is missing; countdown has no end, give a number")
         if self.rl.batch_size % self.rl.mini_batch_size:
             raise ValueError(
                 f"rl.mini_batch_size is {self.rl.mini_batch_size} and must divide "

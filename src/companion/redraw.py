@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import evaluate, figures, page, paper, params, report, study, tables, verdicts
+from companion import figures, page, paper, params, report, study, tables, tasks, verdicts
 from companion.analysis import branching, collect
 from companion.analysis.measure import table
 from companion.page import Exhibit
@@ -50,11 +50,11 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
     resamples = settings.evaluation.bootstrap
     samples = collect.samples(runs["evaluations"])
     rows = study.in_order(samples, study.ROWS)
-    table1 = tables.table1(rows, evaluate.SUITES, resamples)
-    ood = tables.table1(rows, [evaluate.OOD], resamples)
-    gains = tables.gains(rows, evaluate.SUITES, study.DAPO, resamples)
+    table1 = tables.table1(rows, tasks.suites(settings), resamples)
+    ood = tables.table1(rows, [tasks.ood(settings)], resamples)
+    gains = tables.gains(rows, tasks.suites(settings), study.DAPO, resamples)
     cost = tables.gains(
-        study.in_order(samples, ["Collapsed", *study.REHEATED]), evaluate.SUITES, "Collapsed",
+        study.in_order(samples, ["Collapsed", *study.REHEATED]), tasks.suites(settings), "Collapsed",
         resamples,
     )
     for name, estimates in {
@@ -75,7 +75,7 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
                 evaluations, "Sketches of where either acts, then each arm's gain over continued "
                 "DAPO in avg@8 and pass@8 with its interval."),
         Exhibit("table1", "Table 1: held-out accuracy (percent)", verdict, "04_evaluate",
-                evaluations, table=tables.show(table1[["Avg", *evaluate.SUITES]]),
+                evaluations, table=tables.show(table1[["Avg", *tasks.suites(settings)]]),
                 reported=paper.table1_average()),
         Exhibit("fig02", "Fig. 2: reward and entropy during RL", verdicts.fig02(dynamics),
                 "03_continue", training, "Reward and entropy over RL steps: one line to the "
@@ -96,10 +96,10 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
     )
     path = {int(step): run for step, run in runs["along_path"].items()}
     samples = collect.samples(path.values())
-    along = tables.along_path(samples, path, evaluate.SUITES, evaluate.OOD, resamples)
+    along = tables.along_path(samples, path, tasks.suites(settings), tasks.ood(settings), resamples)
     cost, ood = (
         tables.gains(samples, suites, "Collapsed", resamples)
-        for suites in (evaluate.SUITES, [evaluate.OOD])
+        for suites in (tasks.suites(settings), [tasks.ood(settings)])
     )
     hot = runs["reheated"]["PR-FKL"]
     positions, table2 = branching.by_position(answers), branching.summary(answers, resamples)

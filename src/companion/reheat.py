@@ -19,19 +19,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from companion import evaluate, runs
+from companion import evaluate, policies, runs, tasks
 from companion.analysis.statistics import Estimate
 from companion.evaluate import entropy_row, token_entropy
 from companion.launch import launch
 from companion.objective import Direction
-from companion.params import ROOT, Profile, check_tau
+from companion.params import Profile, check_tau
 from companion.runs import Run
-from companion.tasks import countdown
 
 PLUGIN = Path(__file__).parent / "adapters" / "swift_plugin.py"
 PROMPTS = "prompts.jsonl"
 PLAN = "plan.json"
 """What the plug-in has to know and ms-swift has no argument for; in ms-swift's output folder."""
+FSDP = {
+    "fsdp": "full_shard auto_wrap",
+    "fsdp_config": {
+        "fsdp_version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "cpu_ram_efficient_loading": True,
+        "state_dict_type": "FULL_STATE_DICT",
+        "activation_checkpointing": True,
+    },
+}
+"""ms-swift's own preset (config/fsdp2.json), but whole checkpoints in Hugging Face's layout."""
 POLICY_FILES = (
     "config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "*.jinja",
     "*.txt",
@@ -94,7 +105,10 @@ def reheat(
         if not _decided(profile, run):
             write_inputs(profile, direction, run.folder)
             print(f"{run.name}: ms-swift starts", flush=True)
-            launch(words, settings, run.folder / "ms-swift.log", _reporter(profile, run))
+            launch(
+                words, settings, run.folder / "ms-swift.log", _reporter(profile, run),
+                on_cluster=profile.hardware.nodes > 1,
+            )
         step, reached = _last(run)
         if diverged(profile, reached):
             raise RuntimeError(
@@ -165,7 +179,7 @@ def check_same_task(profile: Profile, policy: Path) -> Path:
     from transformers import AutoTokenizer
 
     own, base = (
-        AutoTokenizer.from_pretrained(path) for path in (policy, ROOT / profile.task.base)
+        AutoTokenizer.from_pretrained(path) for path in (policy, policies.base(profile))
     )
     if own.get_vocab() != base.get_vocab() or own.chat_template != base.chat_template:
         raise ValueError(
@@ -243,7 +257,12 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             "dataloader_num_workers": 0,
         },
         "gpu": {
-            "torch_dtype": "bfloat16",  # with fp32 master weights in DeepSpeed
+            # fp32 weights, sharded, and bf16 compute. Not DeepSpeed: it would save 16-bit weights,
+            # whose rounding is larger than what a few steps at 1e-6 change.
+            "torch_dtype": "float32",
+            "fp16": False,
+            "bf16": True,
+            "fsdp": json.dumps(FSDP),
             "attn_impl": "flash_attn",
             "padding_free": True,
             "use_vllm": True,
@@ -254,11 +273,13 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             ),
             "sleep_level": 1,
             "offload_optimizer": True,
-            "deepspeed": "zero3",
-            "gradient_checkpointing": True,
+            "gradient_checkpointing": False,  # FSDP's own is on
         },
     }[hardware.platform]
     words = [sys.executable, "-m", "swift.cli.main", "rlhf"]
+    if hardware.nodes > 1:
+        everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
+        words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]
     for name, value in (method | platform).items():
         words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return words
@@ -268,7 +289,7 @@ def environment(profile: Profile) -> dict[str, str]:
     """What ms-swift's process finds in its environment, beside this process's own."""
     hardware = profile.hardware
     if hardware.platform == "gpu":
-        return {"NPROC_PER_NODE": str(hardware.gpus_per_node), "NNODES": str(hardware.nodes)}
+        return {"NPROC_PER_NODE": str(hardware.gpus_per_node)}
     return {
         "OMP_NUM_THREADS": str(hardware.threads),
         "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py
@@ -282,7 +303,7 @@ def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     The prompts are repeated, or the last ones left out, to fill whole batches: at an epoch's end
     the trainer would update on whatever is left.
     """
-    prompts = [countdown.prompt(p) for _, p in countdown.training_set(profile.task.train_problems)]
+    prompts = [question.prompt for question in tasks.training(profile)]
     batches = max(1, len(prompts) // profile.reheat.batch_size)
     (folder / PROMPTS).write_text("".join(
         json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
@@ -423,7 +444,7 @@ def save_scaled(start: Path, tau: float, folder: Path) -> None:
 
     from companion.sampling import load_policy
 
-    model, tokenizer = load_policy(start)
+    model, tokenizer = load_policy(start, dtype=torch.float32)
     with torch.no_grad():
         model.model.norm.weight.div_(tau)
     model.save_pretrained(folder)

@@ -19,11 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from companion import evaluate, runs
+from companion import evaluate, policies, runs, tasks
 from companion.launch import launch
-from companion.params import ROOT, Profile
+from companion.params import Profile
 from companion.runs import Run
-from companion.tasks import countdown
 
 ADAPTERS = Path(__file__).parent / "adapters"
 COLUMNS = {
@@ -52,7 +51,7 @@ def collapse_run(profile: Profile) -> Run:
     settings = _settings(profile, profile.rl.rollout_temperature) | {
         "stop_entropy": profile.rl.collapse.entropy, "steps": profile.rl.collapse.max_steps,
     }
-    start = runs.check_policy(ROOT / profile.task.base)
+    start = policies.base(profile)
     return runs.open_run(profile, "rl", f"collapse-seed{profile.seed}", settings, {"policy": start})
 
 
@@ -227,6 +226,7 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.model.enable_gradient_checkpointing": True,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 2 * longest,
+        "actor_rollout_ref.actor.entropy_from_logits_with_chunking": True,
         "actor_rollout_ref.actor.fsdp_config.param_offload": True,
         "actor_rollout_ref.actor.fsdp_config.optimizer_offload": True,
         "actor_rollout_ref.rollout.name": "vllm",
@@ -348,18 +348,17 @@ def _name_vllm(folder: Path) -> None:
 
 def write_data(profile: Profile, folder: Path) -> None:
     """The task as verl reads it: train.parquet, and a validation.parquet it insists on."""
-    train = countdown.training_set(profile.task.train_problems)
-    validation = [(s, countdown.problems("validation", s, 1)[0]) for s in countdown.SUITES]
-    for split, pairs in (("train", train), ("validation", validation)):
+    train, validation = tasks.training(profile), tasks.mixed(profile, "validation", 1)
+    for split, questions in (("train", train), ("validation", validation)):
         rows = [
             {
-                "data_source": f"{profile.task.name}/{suite}",
-                "prompt": [{"role": "user", "content": countdown.prompt(problem)}],
+                "data_source": f"{profile.task.name}/{question.suite}",
+                "prompt": [{"role": "user", "content": question.prompt}],
                 "ability": "math",
-                "reward_model": {"style": "rule", "ground_truth": countdown.prompt(problem)},
-                "extra_info": {"index": i},
+                "reward_model": {"style": "rule", "ground_truth": question.gold},
+                "extra_info": {"index": i, "key": question.key},
             }
-            for i, (suite, problem) in enumerate(pairs)
+            for i, question in enumerate(questions)
         ]
         pd.DataFrame(rows).to_parquet(folder / f"{split}.parquet", index=False)
 
@@ -421,7 +420,10 @@ def _train(
             begun = f"goes on after step {done}" if done else "starts"
             print(f"{run.name}: verl {begun}", flush=True)
             report = _follow(run, rows, steps)
-            launch(words, variables, run.folder / "verl.log", report)
+            launch(
+                words, variables, run.folder / "verl.log", report,
+                on_cluster=profile.hardware.nodes > 1,
+            )
             report()
         last = _read(run.folder / "metrics.jsonl")[-1]
         _copy_policy(run.folder / "verl" / f"global_step_{last['step']}", run.policy)

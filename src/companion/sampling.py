@@ -1,19 +1,23 @@
-"""Batched sampling from a transformers policy with a KV cache.
+"""Sampling from a policy: through transformers, batched with a KV cache, or through vLLM.
 
-Used by the evaluation, by the entropy measure and by verl's rollout server on CPU, so that one
-piece of code decides what is sampled. On two cores it is several times faster than vLLM's CPU
-build for a policy of a million parameters (no start-up, all answers in one batch).
+The transformers sampler is also verl's rollout server on CPU, so that one piece of code decides
+what is sampled. On two cores it is several times faster than vLLM's CPU build for a policy of a
+million parameters (no start-up, all answers in one batch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+
+from companion.params import Profile
 
 transformers.utils.logging.disable_progress_bar()  # a bar for loading three megabytes
 
@@ -30,19 +34,65 @@ class Answers:
     log_probs: list[list[float]]
     """Nats, under softmax(logits / temperature) over the full vocabulary (before top-p)."""
     entropies: list[list[float]]
-    """Nats, of softmax(logits): always at temperature 1, whatever was sampled at."""
+    """Nats, of softmax(logits): always at temperature 1, whatever was sampled at. Empty from vLLM."""
     ended: list[bool]
     """False where the answer was cut at the token limit."""
     texts: list[str] = field(default_factory=list)
-    """Decoded without special tokens; filled by `sample_policy`."""
+    """Decoded without special tokens; filled by a `Sampler`."""
 
 
-def load_policy(folder: Path) -> tuple[PreTrainedModel, AutoTokenizer]:
-    """The policy in fp32, in evaluation mode, with its tokenizer."""
+class Sampler(Protocol):
+    def __call__(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, top_p: float,
+        seed: int, first: int = 0,
+    ) -> Answers:
+        """One answer to each user message.
+
+        Args:
+            first: the number of the first prompt among all that share the seed: answers do not
+                depend on how prompts are divided into calls.
+        """
+
+
+@contextmanager
+def opened(policy: Path, profile: Profile, engine: str | None = None) -> Iterator[Sampler]:
+    """A sampler for the policy in a Hugging Face folder, by the profile's engine or another one."""
+    if (engine or profile.evaluation.engine) == "vllm":
+        from companion.adapters.vllm_engine import opened as through_vllm
+
+        with through_vllm(policy, profile.hardware) as sampler:
+            yield sampler
+    else:
+        yield _sampler(policy)
+
+
+def _sampler(policy: Path) -> Sampler:
+    model, tokenizer = load_policy(policy)
+
+    def answer(prompts: Sequence[str], **settings: float) -> Answers:
+        answers = sample(
+            model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id, **settings
+        )
+        answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
+        return answers
+
+    return answer
+
+
+def load_policy(
+    folder: Path, *, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, AutoTokenizer]:
+    """The policy in evaluation mode with its tokenizer, on the first GPU if there is one.
+
+    Args:
+        dtype: of the weights; fp32 on CPU and bf16 on a GPU if None.
+    """
+    gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa"
+        folder, dtype=dtype or (torch.bfloat16 if gpu else torch.float32),
+        attn_implementation="sdpa",
     )
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
+    return model.eval().to("cuda:0" if gpu else "cpu"), AutoTokenizer.from_pretrained(folder)
 
 
 def encode_prompts(tokenizer: AutoTokenizer, prompts: Sequence[str]) -> list[list[int]]:
@@ -53,20 +103,6 @@ def encode_prompts(tokenizer: AutoTokenizer, prompts: Sequence[str]) -> list[lis
         )
         for prompt in prompts
     ]
-
-
-def sample_policy(
-    policy: Path, prompts: Sequence[str], *,
-    max_new_tokens: int, temperature: float, top_p: float, seed: int,
-) -> Answers:
-    """One answer a prompt (user messages) from the policy in a Hugging Face folder."""
-    model, tokenizer = load_policy(policy)
-    answers = sample(
-        model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id,
-        max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed,
-    )
-    answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
-    return answers
 
 
 def sample(
@@ -110,19 +146,22 @@ def _sample(
     """Add one answer to each prompt, sampled as one batch."""
     count, width = len(prompts), max(map(len, prompts))
     max_new_tokens = uniforms.shape[1]
+    device = model.device
+    uniforms = uniforms.to(device)
     inputs = torch.full((count, width), end_token)
     mask = torch.zeros(count, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         inputs[row, width - len(prompt):] = torch.tensor(prompt)
         mask[row, width - len(prompt):] = 1
+    inputs, mask = inputs.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     padded = not bool(mask.all())
 
-    tokens = torch.full((count, max_new_tokens), -1)
-    log_probs = torch.zeros(count, max_new_tokens)
-    entropies = torch.zeros(count, max_new_tokens)
-    active = torch.arange(count)
-    going = torch.ones(count, dtype=torch.bool)
+    tokens = torch.full((count, max_new_tokens), -1, device=device)
+    log_probs = torch.zeros(count, max_new_tokens, device=device)
+    entropies = torch.zeros(count, max_new_tokens, device=device)
+    active = torch.arange(count, device=device)
+    going = torch.ones(count, dtype=torch.bool, device=device)
     cache = DynamicCache(config=model.config)
     for step in range(max_new_tokens):
         logits = model(

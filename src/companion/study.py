@@ -13,6 +13,7 @@ import pandas as pd
 
 from companion import evaluate, reheat, rl
 from companion.params import ROOT, Arm, Profile
+from companion.policies import base
 from companion.runs import Run
 
 ARMS: list[str] = list(get_args(Arm))
@@ -20,11 +21,6 @@ DAPO, RR, *_, KEPT = ARMS
 REHEATED = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
 ROWS = ["Base", "Collapsed", *ARMS]
 """The rows of Table 1, in the paper's order; the collapsed row is ours."""
-
-
-def base(profile: Profile) -> Path:
-    """The policy before any RL."""
-    return ROOT / profile.task.base
 
 
 def collapsed(profile: Profile) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from companion import paper
+from companion import paper, tasks
 from companion.analysis.statistics import (
     Estimate,
     avg_at_k,
@@ -142,10 +142,11 @@ def _settings(profile: Profile) -> dict[int, dict[str, str]]:
     """What the profile says under the paper's names, by table."""
     rl, heat, asked = profile.rl, profile.reheat, profile.evaluation
     precision = "float32" if profile.hardware.platform == "cpu" else "bfloat16"
-    epochs = rl.collapse.max_steps * rl.batch_size / profile.task.train_problems
+    steps = rl.collapse.max_steps + rl.continued_steps
+    epochs = steps * rl.batch_size / profile.task.train_problems
     tables: dict[int, dict[str, object]] = {
         3: {
-            "Framework": "verl", "Training data": profile.task.name, "Optimizer": "AdamW",
+            "Framework": "verl", "Training data": tasks.of(profile.task.name).TRAINING, "Optimizer": "AdamW",
             "Learning rate": rl.learning_rate, "LR warmup steps": rl.warmup_steps,
             "Weight decay": rl.weight_decay, "Train batch size": rl.batch_size,
             "Responses per prompt": rl.responses_per_prompt,

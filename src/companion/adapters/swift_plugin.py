@@ -5,8 +5,8 @@ a second forward for the teacher. Here the teacher is the student's own logits o
 teacher model, one forward.
 
 Written against ms-swift 4.6.0: GKDTrainer.compute_loss and _prepare_batch_inputs
-(rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions
-(rlhf_trainers/rollout_mixin.py), Template._swift_encode (template/base.py),
+(rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions and
+_prepare_vllm_engine (rlhf_trainers/rollout_mixin.py), Template._swift_encode (template/base.py),
 TrainerFactory.TRAINER_MAPPING, callbacks_map. tests/test_reheat.py fails when one of these
 changes its meaning.
 """
@@ -39,6 +39,15 @@ class SelfDistillationTrainer(GKDTrainer):
         profile, self.direction = read_plan(self.args.output_dir)
         self.tau = profile.reheat.tau
 
+    def _prepare_vllm_engine(self):
+        """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
+        info = self.model.model_info
+        kept, info.torch_dtype = info.torch_dtype, torch.bfloat16
+        try:
+            return super()._prepare_vllm_engine()
+        finally:
+            info.torch_dtype = kept
+
     def _generate_completions(self, samples: list) -> list:
         """Rollouts: vLLM where ms-swift runs it, else the sampler that also stands behind verl.
 
@@ -56,6 +65,7 @@ class SelfDistillationTrainer(GKDTrainer):
             end_token=tokenizer.eos_token_id, max_new_tokens=self.args.max_completion_length,
             temperature=self.args.temperature, top_p=self.args.top_p,
             seed=self.args.seed * 1_000_003 + self.state.global_step,
+            first=self.accelerator.process_index * len(samples),
         )
         self.model.train()
         for s, tokens in zip(samples, answers.tokens, strict=True):

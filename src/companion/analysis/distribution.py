@@ -34,7 +34,7 @@ def change(profile: Profile, before: Path, after: Path) -> Run:
         return pd.concat(
             [
                 pd.DataFrame({"prompt": [prompt[i] for i in answer]} | {
-                    name: values.numpy() for name, values in compare(old, new).items()
+                    name: values.cpu().numpy() for name, values in compare(old, new).items()
                 })
                 for (old, _, answer), (new, _, _) in zip(
                     read(before, rollouts), read(after, rollouts), strict=True
@@ -115,7 +115,7 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     step = int(np.argmax(answers.entropies[row]))
     before = answers.tokens[row][:step]
     with torch.inference_mode():
-        logits = model(torch.tensor([encoded[row] + before])).logits[0, -1].float()
+        logits = model(torch.tensor([encoded[row] + before], device=model.device)).logits[0, -1].float().cpu()
     return Position(
         asked[row], tokenizer.decode(before), logits.numpy(),
         tokenizer.convert_ids_to_tokens(range(len(logits))),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from companion.analysis.measure import measured
-from companion.analysis.rollouts import Rollouts, padded, roll_out, settings
+from companion.analysis.rollouts import Rollouts, batches, padded, roll_out, settings
 from companion.objective import Direction, self_distillation
 from companion.params import Profile
 from companion.runs import Run
@@ -51,15 +51,22 @@ def pairs(gradients: dict[tuple[Direction, float], Tensor]) -> pd.DataFrame:
 
 
 def gradient(
-    policy: Path, rollouts: Rollouts, direction: Direction, tau: float, batch: int = 64
+    policy: Path, rollouts: Rollouts, direction: Direction, tau: float, tokens: int = 8192
 ) -> Tensor:
-    """d (mean token KL) / d weights, flat and float32, over the answers' tokens."""
-    model, _ = load_policy(policy)
-    tokens = sum(map(len, rollouts.answers))
-    for first in range(0, len(rollouts.answers), batch):
-        rows = slice(first, first + batch)
-        inputs, mask, predicts = padded(rollouts.prompts[rows], rollouts.answers[rows])
+    """d (mean token KL) / d weights, flat and float32, over the answers' tokens.
+
+    Args:
+        tokens: of a batch, padding included.
+    """
+    model, _ = load_policy(policy, dtype=torch.float32)
+    total = sum(map(len, rollouts.answers))
+    for rows in batches(rollouts, tokens):
+        inputs, mask, predicts = (
+            part.to(model.device) for part in padded(
+                [rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows]
+            )
+        )
         logits = model(inputs, attention_mask=mask).logits[predicts]
         kl, _ = self_distillation(logits, tau, direction)
-        (kl.sum() / tokens).backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        (kl.sum() / total).backward()
+    return torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])

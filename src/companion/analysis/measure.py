@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from companion import runs
 from companion.params import Profile
@@ -31,6 +33,8 @@ def measured(
             table = compute()
             table.to_parquet(run.folder / MEASUREMENTS, index=False)
             result["rows"] = len(table)
+        gc.collect()
+        torch.cuda.empty_cache()  # a framework may want the GPU next
     return run
 
 

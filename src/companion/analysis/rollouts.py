@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
-from companion import runs
-from companion.evaluate import SUITES
+from companion import runs, tasks
 from companion.params import Profile
-from companion.sampling import encode_prompts, load_policy, sample
-from companion.tasks import countdown
+from companion.sampling import Answers, encode_prompts, load_policy, opened
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ class Rollouts:
 
 def asked(profile: Profile) -> list[str]:
     """The test prompts of the analyses: `analysis.problems` in equal parts of the suites."""
-    each = -(-profile.analysis.problems // len(SUITES))
-    problems = [p for suite in SUITES for p in countdown.problems("test", suite, each)]
-    return [countdown.prompt(problem) for problem in problems[: profile.analysis.problems]]
+    return [q.prompt for q in tasks.mixed(profile, "test", profile.analysis.problems)]
 
 
 def settings(profile: Profile) -> dict[str, object]:
@@ -54,36 +51,66 @@ def roll_out(
 ) -> Rollouts:
     """`samples` answers to every prompt at T = 1 (the profile's number if None), or greedy ones."""
     count = 1 if greedy else samples or profile.analysis.samples
-    model, tokenizer = load_policy(policy)
-    prompts = [p for p in encode_prompts(tokenizer, asked(profile)) for _ in range(count)]
-    answers = sample(
-        model, prompts, end_token=tokenizer.eos_token_id, seed=profile.seed,
-        max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0,
-        top_p=1e-9 if greedy else 1.0,  # nothing but the likeliest token
-    )
-    return Rollouts(prompts, answers.tokens, answers.log_probs, count)
+    prompts = [prompt for prompt in asked(profile) for _ in range(count)]
+    with opened(policy, profile) as sampler:
+        answers = sampler(
+            prompts, max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0,
+            top_p=1e-9 if greedy else 1.0,  # nothing but the likeliest token
+            seed=profile.seed,
+        )
+    return rollouts_of(policy, prompts, answers, count)
+
+
+def rollouts_of(
+    policy: Path, prompts: Sequence[str], answers: Answers, samples: int = 1
+) -> Rollouts:
+    """Answers to user messages as rollouts of the policy, whose tokenizer encodes the prompts."""
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    return Rollouts(encode_prompts(tokenizer, prompts), answers.tokens, answers.log_probs, samples)
 
 
 @torch.inference_mode()
 def read(
-    policy: Path, rollouts: Rollouts, *, hidden: bool = False, batch: int = 64
+    policy: Path, rollouts: Rollouts, *, hidden: bool = False, tokens: int = 8192
 ) -> Iterator[tuple[Tensor, Tensor | None, list[int]]]:
     """The policy's view of every answer token, a batch of answers at a time.
 
+    The output head is applied in fp32 even where the policy computes in bf16, whose logits are
+    spaced by a tenth of a nat.
+
+    Args:
+        tokens: of a batch, padding included (at least one answer).
+
     Yields:
-        logits [tokens, V] that predict the batch's answer tokens, in order and without padding;
-        the hidden states behind them [layers + 1, tokens, d] (embeddings first, after the final
-        norm last) or None; and the number of each token's answer.
+        logits [tokens, V] in fp32 that predict the batch's answer tokens, in order and without
+        padding; the hidden states behind them [layers + 1, tokens, d] (embeddings first, after
+        the final norm last) or None; and the number of each token's answer.
     """
     model, _ = load_policy(policy)
-    for first in range(0, len(rollouts.answers), batch):
-        rows = range(first, min(first + batch, len(rollouts.answers)))
-        inputs, mask, predicts = padded(
-            [rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows]
+    head = model.get_output_embeddings().weight.float()
+    for rows in batches(rollouts, tokens):
+        inputs, mask, predicts = (
+            part.to(model.device) for part in padded(
+                [rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows]
+            )
         )
-        output = model(inputs, attention_mask=mask, output_hidden_states=hidden)
+        output = model.base_model(inputs, attention_mask=mask, output_hidden_states=hidden)
+        logits = output.last_hidden_state[predicts].float() @ head.T
         states = torch.stack([h[predicts] for h in output.hidden_states]) if hidden else None
-        yield output.logits[predicts].float(), states, [i for i in rows for _ in rollouts.answers[i]]
+        yield logits, states, [i for i in rows for _ in rollouts.answers[i]]
+
+
+def batches(rollouts: Rollouts, tokens: int) -> Iterator[range]:
+    """Answers in order, as many at a time as `tokens` hold with their prompts and padding."""
+    start, width = 0, 0
+    for i, (prompt, answer) in enumerate(zip(rollouts.prompts, rollouts.answers, strict=True)):
+        wider = max(width, len(prompt) + len(answer))
+        if i > start and wider * (i + 1 - start) > tokens:
+            yield range(start, i)
+            start, wider = i, len(prompt) + len(answer)
+        width = wider
+    if start < len(rollouts.answers):
+        yield range(start, len(rollouts.answers))
 
 
 def padded(

@@ -1,1 +1,81 @@
-"""What the policies are trained and evaluated on."""
+"""What the policies are trained and evaluated on, and how an answer is judged.
+
+A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
+`judge` and `source`: countdown for two cores, math for the paper's own data. The functions below ask the one
+that a profile names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from companion.params import Profile
+
+
+@dataclass(frozen=True)
+class Question:
+    suite: str
+    """The benchmark, or the grade of difficulty, that it counts to."""
+    key: str
+    """Unique within the suite."""
+    prompt: str
+    """The user message."""
+    gold: str
+    """What `judge` holds an answer against."""
+
+
+def of(name: str) -> ModuleType:
+    """The task's module; `name` is a profile's task.name."""
+    return importlib.import_module(f"companion.tasks.{name}")
+
+
+def suites(profile: Profile, split: str = "test") -> list[str]:
+    """The in-domain suites of a split, over which accuracies are macro-averaged."""
+    return [suite for suite in of(profile.task.name).suites(split) if suite != ood(profile)]
+
+
+def ood(profile: Profile) -> str:
+    """The out-of-distribution suite."""
+    return of(profile.task.name).OOD
+
+
+def training(profile: Profile) -> list[Question]:
+    """What RL and reheating draw their prompts from."""
+    return of(profile.task.name).training(profile.task)
+
+
+def held_out(profile: Profile, split: str) -> list[Question]:
+    """Every question of the validation or test split, a suite after the other."""
+    task, count = of(profile.task.name), getattr(profile.task, f"{split}_problems")
+    return [q for suite in task.suites(split) for q in task.questions(profile.task, split, suite, count)]
+
+
+def first_of_each(profile: Profile, split: str) -> list[Question]:
+    """The first question of every suite of a split."""
+    task = of(profile.task.name)
+    return [task.questions(profile.task, split, suite, 1)[0] for suite in task.suites(split)]
+
+
+def mixed(profile: Profile, split: str, count: int) -> list[Question]:
+    """`count` questions of a split, in equal parts of its in-domain suites."""
+    task, names = of(profile.task.name), suites(profile, split)
+    each = -(-count // len(names))
+    asked = [q for suite in names for q in task.questions(profile.task, split, suite, each)]
+    return asked[:count]
+
+
+def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
+    """One row an answer: `correct`, and what else the task's grader says."""
+    return of(profile.task.name).judge(answers, golds)
+
+
+def source(profile: Profile) -> dict[str, Any]:
+    """Where the task's data came from, for run.json: revision and hash of what was downloaded."""
+    return of(profile.task.name).source(profile.task)

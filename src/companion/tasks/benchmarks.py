@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from filelock import FileLock
 
 from companion import runs
+from companion.tasks import Question
 
 INSTRUCTION = (
     "Solve the following math problem step by step. The last line of your response should be of "
@@ -31,23 +31,8 @@ REMINDER = '\n\nRemember to put your answer on its own line after "Answer:".'
 LETTERS = "ABCD"
 SHUFFLE = 0
 """Seed of the order of a multiple-choice problem's options."""
-SCARCE = 2048
-"""Training prompts of data-scarce RL (App. F, Fig. 13)."""
 FORMATS = {".parquet": "parquet", ".jsonl": "json"}
 LOCK = "companion-lock.json"
-
-
-@dataclass(frozen=True)
-class Problem:
-    benchmark: str
-    key: str
-    """Unique within the benchmark: the id its publisher gave."""
-    prompt: str
-    """The user message."""
-    gold: str
-    """The right answer as published, with any leading zeros; a letter where there are options."""
-    options: tuple[str, ...] = ()
-    """Multiple choice: the answers in the order shown, A first."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +98,7 @@ def question(text: str) -> str:
 
 def load(
     name: str, folder: Path | None = None, cache: Path | None = None
-) -> tuple[list[Problem], dict[str, Any]]:
+) -> tuple[list[Question], dict[str, Any]]:
     """The problems of a data set in its own order, and where they came from, for run.json.
 
     Repeated rows count once. Training problems that differ in whitespace alone count once too,
@@ -153,37 +138,12 @@ def load(
     }
 
 
-def subset(problems: list[Problem], count: int = SCARCE) -> list[Problem]:
-    """`count` problems, the first by the SHA-256 of their prompts: whatever order they came in.
+def ordered(problems: list[Question]) -> list[Question]:
+    """By the SHA-256 of their prompts: a random order that does not depend on the file's.
 
-    The paper does not say how it chose its 2048; ours is this one.
-
-    Raises:
-        ValueError: there are fewer.
+    The paper does not say how it chose the 2048 prompts of Fig. 13; ours are the first of these.
     """
-    if not 0 < count <= len(problems):
-        raise ValueError(f"count is {count} and must be between 1 and {len(problems)}")
-    return sorted(problems, key=lambda p: hashlib.sha256(p.prompt.encode()).digest())[:count]
-
-
-def verl_rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Rows of verl's parquet files; `load` reads them back, options apart."""
-    return [
-        {
-            "data_source": f"math/{problem.benchmark}",
-            "prompt": [{"role": "user", "content": problem.prompt}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": problem.gold},
-            "extra_info": {"index": i, "key": problem.key}
-            | ({"options": list(problem.options)} if problem.options else {}),
-        }
-        for i, problem in enumerate(problems)
-    ]
-
-
-def swift_rows(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """Lines of ms-swift's JSONL files: the prompts, as the student answers them itself."""
-    return [{"messages": [{"role": "user", "content": p.prompt}]} for p in problems]
+    return sorted(problems, key=lambda p: hashlib.sha256(p.prompt.encode()).digest())
 
 
 # --- Getting the rows -----------------------------------------------------------------------
@@ -300,7 +260,7 @@ def _distinct(table: pa.Table) -> list[dict[str, Any]]:
     return table.take(pa.array(sorted(first.to_pylist()))).to_pylist()
 
 
-def _problem(name: str, row: dict[str, Any]) -> Problem:
+def _problem(name: str, row: dict[str, Any]) -> Question:
     fields = {field: (value or "").strip() for field, value in row.items()}
     fields["problem"] = question(fields["problem"])
     empty = [field for field, value in fields.items() if not value]
@@ -308,30 +268,27 @@ def _problem(name: str, row: dict[str, Any]) -> Problem:
         raise ValueError(f"{name} has a row (key {row['key']!r}) without {empty[0]}; restore it")
     if "option 1" in fields:
         return _multiple_choice(name, fields)
-    return Problem(name, fields["key"], prompt(fields["problem"]), fields["answer"])
+    return Question(name, fields["key"], prompt(fields["problem"]), fields["answer"])
 
 
-def _multiple_choice(name: str, fields: dict[str, str]) -> Problem:
+def _multiple_choice(name: str, fields: dict[str, str]) -> Question:
     """The options in an order that depends on SHUFFLE and the key alone."""
     options = [fields["answer"], *(fields[f] for f in fields if f.startswith("option"))]
     order = random.Random(f"{SHUFFLE}/{fields['key']}").sample(range(len(options)), len(options))
     shown = "\n".join(f"{letter}) {options[i]}" for letter, i in zip(LETTERS, order, strict=True))
     text = f"{fields['problem']}\n\n{shown}\n\nAnswer with the letter of the right option."
-    return Problem(
-        name, fields["key"], prompt(text), LETTERS[order.index(0)],
-        tuple(options[i] for i in order),
-    )
+    return Question(name, fields["key"], prompt(text), LETTERS[order.index(0)])
 
 
-def _without_repeats(problems: list[Problem]) -> list[Problem]:
+def _without_repeats(problems: list[Question]) -> list[Question]:
     """The first of those that differ in whitespace alone; none where their answers differ."""
-    groups: dict[str, list[Problem]] = {}
+    groups: dict[str, list[Question]] = {}
     for problem in problems:
         groups.setdefault(" ".join(problem.prompt.split()), []).append(problem)
     return [group[0] for group in groups.values() if len({p.gold for p in group}) == 1]
 
 
-def _check(name: str, source: Source, problems: list[Problem]) -> None:
+def _check(name: str, source: Source, problems: list[Question]) -> None:
     if abs(len(problems) - source.problems) > source.spread:
         raise ValueError(
             f"{name} has {len(problems)} problems and must have {source.problems}"

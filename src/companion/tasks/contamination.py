@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from companion.tasks import benchmarks
-from companion.tasks.benchmarks import Problem
+from companion.tasks import Question, benchmarks
 
 LENGTH = 8
 """Characters in an n-gram: about two words, spaces left out."""
@@ -32,7 +31,7 @@ ROWS = 64
 
 
 def near_duplicates(
-    training: Sequence[Problem], problems: Sequence[Problem], threshold: float = 0.8
+    training: Sequence[Question], problems: Sequence[Question], threshold: float = 0.8
 ) -> pd.DataFrame:
     """Pairs of a benchmark problem and a training problem at least this similar, best first.
 
@@ -54,7 +53,7 @@ def near_duplicates(
         similarity = shared.data / sizes[start + shared.row]
         for i in np.flatnonzero(similarity >= threshold):
             problem, twin = problems[start + shared.row[i]], training[shared.col[i]]
-            rows.append((problem.benchmark, problem.key, twin.key, similarity[i]))
+            rows.append((problem.suite, problem.key, twin.key, similarity[i]))
     found = pd.DataFrame(rows, columns=["benchmark", "key", "training_key", "similarity"])
     return found.sort_values(
         ["similarity", "benchmark", "key", "training_key"],

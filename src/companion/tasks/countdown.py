@@ -18,12 +18,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from companion.tasks import Question
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerFast
+
+    from companion import params
 
 OPERATORS = ("+", "-", "*", "/")
 LARGEST = 100
@@ -31,6 +37,8 @@ LARGEST = 100
 LARGEST_GIVEN = 25
 """The numbers of a problem lie in 1..LARGEST_GIVEN."""
 
+TRAINING = "Countdown"
+"""What the training data is called in Table 3."""
 SUITES = {
     "very easy": (0.15, 1.0),
     "easy": (0.07, 0.15),
@@ -213,10 +221,47 @@ def problems(split: str, suite: str, count: int) -> list[Problem]:
 
 
 def training_set(count: int) -> list[tuple[str, Problem]]:
-    """What RL and reheating draw their prompts from: (suite, problem), suites in equal parts."""
+    """The first `count` training problems: (suite, problem), suites in equal parts."""
     each = -(-count // len(SUITES))
     pairs = [(suite, problem) for suite in SUITES for problem in problems("train", suite, each)]
     return pairs[:count]
+
+
+# --- As a task of this package --------------------------------------------------------------
+
+
+def suites(split: str) -> list[str]:
+    """The suites of the validation or test split, the out-of-distribution one last."""
+    return [*SUITES, OOD]
+
+
+def training(settings: params.Task) -> list[Question]:
+    """`task.train_problems` questions, in equal parts of the suites."""
+    return [_question(*pair) for pair in training_set(settings.train_problems)]
+
+
+def questions(settings: params.Task, split: str, suite: str, count: int) -> list[Question]:
+    """The first `count` of a suite; ValueError where it has fewer."""
+    return [_question(suite, problem) for problem in problems(split, suite, count)]
+
+
+def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
+    """One row an answer: correct."""
+    import pandas as pd
+
+    return pd.DataFrame({"correct": [
+        verify(parse_prompt(gold), answer) for answer, gold in zip(answers, golds, strict=True)
+    ]})
+
+
+def source(settings: params.Task) -> dict[str, Any]:
+    """Nothing was downloaded: the problems come from fixed seeds."""
+    return {}
+
+
+def _question(suite: str, problem: Problem) -> Question:
+    """The gold is the prompt: whatever attempt reaches its target is right."""
+    return Question(suite, problem.key, prompt(problem), prompt(problem))
 
 
 CHAT_TEMPLATE = (

@@ -1,0 +1,85 @@
+"""The paper's mathematics: DAPO-Math-17K to train on, five benchmarks, and GPQA beside them.
+
+What `companion.tasks` asks of a task; the data sets are in benchmarks.py, the grader in grading/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from companion.tasks import Question, benchmarks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from companion import params
+
+TRAINING = benchmarks.TRAINING
+SUITES = ("MATH-500", "AIME24", "AIME25", "AIME26", "OlymMATH")
+"""Table 1's benchmarks, over which it takes the macro-average."""
+OOD = "GPQA Main"
+"""Out of distribution: Fig. 4's second benchmark."""
+HELD_OUT = 256
+"""Training problems that are set aside: the paper has no validation problems of its own."""
+
+
+def suites(split: str) -> list[str]:
+    """The test split's are the benchmarks; validation problems come from the training file."""
+    return [*SUITES, OOD] if split == "test" else [TRAINING]
+
+
+def training(settings: params.Task) -> list[Question]:
+    """`task.train_problems` of DAPO-Math-17K, in the order of their hashes, so a subset is random.
+
+    Raises:
+        ValueError: there are fewer, the held-out ones set aside.
+    """
+    problems = _ordered(_folder(settings))[HELD_OUT:]
+    if settings.train_problems > len(problems):
+        raise ValueError(
+            f"task.train_problems is {settings.train_problems} and must be at most "
+            f"{len(problems)}: {TRAINING} without the {HELD_OUT} held out"
+        )
+    return problems[: settings.train_problems]
+
+
+def questions(
+    settings: params.Task, split: str, suite: str, count: int | None
+) -> list[Question]:
+    """The first `count` of a suite, all if it has no more or `count` is None."""
+    if split == "test":
+        return list(_loaded(suite, _folder(settings))[0][:count])
+    return _ordered(_folder(settings))[:HELD_OUT][:count]
+
+
+def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
+    """One row an answer: correct by our grader, math_dapo by verl's, and stated, the answer found."""
+    from companion.tasks import grading
+
+    return grading.verdicts(answers, golds)[["correct", "math_dapo", "stated"]]
+
+
+def source(settings: params.Task) -> dict[str, Any]:
+    """Of every data set in use: where it came from, its revision and the hash of its content."""
+    names = (TRAINING, *SUITES, OOD)
+    return {name: _loaded(name, _folder(settings))[1] for name in names}
+
+
+def _folder(settings: params.Task) -> Path | None:
+    folder = settings.data or os.environ.get("COMPANION_DATA_DIR")
+    return Path(folder) if folder else None
+
+
+@lru_cache
+def _loaded(name: str, folder: Path | None) -> tuple[list[Question], dict[str, Any]]:
+    return benchmarks.load(name, folder)
+
+
+@lru_cache
+def _ordered(folder: Path | None) -> list[Question]:
+    problems, _ = _loaded(TRAINING, folder)
+    return benchmarks.ordered(problems)

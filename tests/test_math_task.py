@@ -1,0 +1,77 @@
+"""The paper's data as a task: what is trained on, held out, asked and judged."""
+
+import pandas as pd
+import pytest
+
+from companion import evaluate, params, reheat, rl, tasks
+from companion.adapters.rewards import compute_score
+from companion.analysis import rollouts
+from companion.tasks import benchmarks, math
+from test_benchmarks import hub_rows, write
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in benchmarks.BENCHMARKS:
+        write(folder, name, hub_rows(name))
+    cache = folder / "cache"
+    load = benchmarks.load
+    patch = pytest.MonkeyPatch()
+    patch.setattr(math.benchmarks, "load", lambda name, where: load(name, where, cache))
+    yield params.load("qwen3-4b", {"task.data": str(folder)})
+    patch.undo()
+
+
+def test_training_and_held_out_problems_are_disjoint(profile):
+    train = tasks.training(profile)
+    held_out = tasks.held_out(profile, "validation")
+    assert (len(train), len(held_out)) == (16896, 256)
+    assert not {q.prompt for q in train} & {q.prompt for q in held_out}
+    few = tasks.training(params.change(profile, {"task.train_problems": 2048}))
+    assert few == train[:2048]
+    entropy = evaluate.entropy_prompts(profile)
+    assert entropy == [q.prompt for q in held_out]
+
+
+def test_more_training_problems_than_there_are_is_refused(profile):
+    with pytest.raises(ValueError, match="task.train_problems is 17000 and must be at most 16944"):
+        tasks.training(params.change(profile, {"task.train_problems": 17_000}))
+
+
+def test_every_problem_of_every_benchmark_is_asked(profile):
+    counts = pd.Series([q.suite for q in tasks.held_out(profile, "test")]).value_counts()
+    assert counts.to_dict() == {
+        "MATH-500": 500, "GPQA Main": 448, "OlymMATH": 200, "AIME24": 30, "AIME25": 30, "AIME26": 30,
+    }
+    assert tasks.suites(profile) == list(math.SUITES) and tasks.ood(profile) == "GPQA Main"
+    assert len(rollouts.asked(profile)) == profile.analysis.problems
+
+
+def test_where_the_data_came_from_is_told(profile):
+    told = tasks.source(profile)
+    assert set(told) == set(benchmarks.BENCHMARKS)
+    assert all(len(entry["sha256"]) == 64 for entry in told.values())
+
+
+def test_both_frameworks_get_the_same_prompts_and_verl_the_golds(profile, tmp_path):
+    rl.write_data(profile, tmp_path)
+    reheat.write_inputs(profile, "forward", tmp_path)
+    train = pd.read_parquet(tmp_path / "train.parquet")
+    lines = pd.read_json(tmp_path / reheat.PROMPTS, lines=True)
+    asked = [messages[0]["content"] for messages in train["prompt"]]
+    assert [messages[0]["content"] for messages in lines["messages"]] == asked[: len(lines)]
+    assert set(train["data_source"]) == {"math/DAPO-Math-17K"}
+    gold = train["reward_model"][0]["ground_truth"]
+    scores = [
+        compute_score(data_source="math/DAPO-Math-17K", ground_truth=gold, solution_str=text)
+        for text in (f"So it is.\n\nAnswer: {gold}", "Answer: 12345", "no idea")
+    ]
+    assert [s["score"] for s in scores] == [1, -1, -1] and [s["acc"] for s in scores] == [1, 0, 0]
+
+
+def test_both_graders_judge_and_a_letter_is_an_answer(profile):
+    answers = ["Answer: 034", r"\boxed{34}", "**Answer: (B)**", "Answer: B", "Answer: C"]
+    verdicts = tasks.judge(profile, answers, ["34", "034", "B", "B", "B"])
+    assert verdicts["correct"].tolist() == [True, True, True, True, False]
+    assert set(verdicts) == {"correct", "math_dapo", "stated"}
