@@ -28,3 +28,16 @@ def executed():
     """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
     run("-m", "companion.reproduce", "--profile", "smoke")
     return ROOT / "runs" / "smoke" / f"notebooks-seed{params.load('smoke').seed}"
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of two nodes on this machine, each with one logical GPU."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={
+        "num_cpus": 16, "num_gpus": 1, "include_dashboard": True, "dashboard_port": 0,
+    })
+    nodes.add_node(num_cpus=16, num_gpus=1)
+    yield nodes
+    nodes.shutdown()

@@ -363,7 +363,7 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
         load_policy(checkpoint)
 
     # Once more elsewhere: Ctrl-C after the first step, then again as if killed in the second.
-    def interrupted(words, environment, log, report) -> None:
+    def interrupted(words, environment, log, report, **_) -> None:
         def watch() -> None:
             report()
             if len((log.parent / "metrics.jsonl").read_text().splitlines()) > 1:
@@ -393,7 +393,7 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
     with pytest.raises(RuntimeError, match="after step 1 .* above reheat.ceiling_entropy"):
         reheat.reheat(hot, policy)
     # A second call trains nothing more and says the same.
-    monkeypatch.setattr(reheat, "launch", lambda *_: pytest.fail("launched again"))
+    monkeypatch.setattr(reheat, "launch", lambda *_, **__: pytest.fail("launched again"))
     with pytest.raises(RuntimeError, match="after step 1 .* above reheat.ceiling_entropy"):
         reheat.reheat(hot, policy)
 

@@ -215,7 +215,7 @@ def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypa
 def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
     checkpoint(run, 2)
     rl._write(run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}])
-    monkeypatch.setattr(rl, "launch", lambda *_: pytest.fail("verl was started"))
+    monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
     rl._train(profile(), run, "plain", 1.0)
     assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}
 

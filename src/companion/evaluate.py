@@ -36,7 +36,7 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     prompts (all suites in equal parts). Averaged over every sampled token up to and including
     the end token, so long answers weigh more; the interval resamples prompts.
 
-    On GPUs it is measured in a process of its own, which sees them all and frees them when it
+    On GPUs vLLM samples, and it is measured in a process of its own, which sees them all and frees them when it
     ends: verl's task runner sees none, and a notebook must not keep any.
     """
     if profile.hardware.platform == "cpu":
@@ -58,7 +58,8 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     from companion.sampling import opened
 
     prompts = entropy_prompts(profile)
-    with opened(policy, profile) as sampler:
+    engine = {"cpu": "transformers", "gpu": "vllm"}[profile.hardware.platform]
+    with opened(policy, profile, engine) as sampler:
         answers = sampler(
             prompts, max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0,
             seed=ENTROPY_SEED,

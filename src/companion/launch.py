@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -34,7 +35,12 @@ def launch(
     job = f"{log.parent.name}-{uuid.uuid4().hex[:6]}" if on_cluster else None
     if job:
         script = write_script(words, environment, log.with_suffix(".sh"))
-        words = [RAY, "job", "submit", "--submission-id", job, "--", "bash", str(script)]
+        # For the job's processes on other nodes, too; the script says it for a reader.
+        everywhere = json.dumps({"env_vars": dict(environment)})
+        words = [
+            RAY, "job", "submit", "--submission-id", job, "--runtime-env-json", everywhere, "--",
+            "bash", str(script),
+        ]
     with open(log, "a") as file:
         process = subprocess.Popen(
             words, env=os.environ | dict(environment), stdout=file, stderr=subprocess.STDOUT,

@@ -122,11 +122,11 @@ def check(profile: Profile) -> None:
             f"rl.overlong_buffer_tokens is {rl.overlong_buffer_tokens} and must be smaller than "
             f"rl.max_response_tokens ({rl.max_response_tokens})"
         )
-    if rl.mini_batch_size * rl.responses_per_prompt % _ranks(profile):
+    if rl.mini_batch_size * rl.responses_per_prompt % (_ranks(profile) * profile.hardware.nodes):
         raise ValueError(
-            f"hardware.threads is {profile.hardware.threads} and must divide rl.mini_batch_size x "
-            f"rl.responses_per_prompt ({rl.mini_batch_size} x {rl.responses_per_prompt}): each "
-            "core trains on an equal share"
+            f"hardware.threads is {profile.hardware.threads} and, times hardware.nodes, must divide "
+            f"rl.mini_batch_size x rl.responses_per_prompt ({rl.mini_batch_size} x "
+            f"{rl.responses_per_prompt}): each core trains on an equal share"
         )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
         raise ValueError(
@@ -241,17 +241,14 @@ def _gpu(profile: Profile) -> dict[str, Any]:
 
 def _cpu(profile: Profile) -> dict[str, Any]:
     """fp32, since bf16 would quantise what is measured; a rank a core, each on a logical GPU."""
-    rl, ranks = profile.rl, _ranks(profile)
+    rl, ranks, nodes = profile.rl, _ranks(profile), profile.hardware.nodes
     # A micro-batch that fits the core's cache.
-    rows = math.gcd(rl.mini_batch_size * rl.responses_per_prompt // ranks, 32)
+    rows = math.gcd(rl.mini_batch_size * rl.responses_per_prompt // (ranks * nodes), 32)
     fp32 = "+actor_rollout_ref.actor.fsdp_config.mixed_precision"
     platform = {
         "trainer.device": "cpu",
         "trainer.n_gpus_per_node": ranks,
-        "+ray_kwargs.ray_init.address": "local",
-        "+ray_kwargs.ray_init.include_dashboard": False,
-        "+ray_kwargs.ray_init.num_gpus": ranks,
-        "ray_kwargs.ray_init.num_cpus": 16,  # logical: verl's actors reserve more than two
+        "trainer.nnodes": nodes,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
         # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap`), so the old
         # log-probabilities are the rollout's and are not computed a second time.
@@ -271,6 +268,13 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.free_cache_engine": False,
         "actor_rollout_ref.rollout.load_format": "auto",
     }
+    if nodes == 1:  # a cluster was started by somebody else, with one logical GPU a rank
+        platform |= {
+            "+ray_kwargs.ray_init.address": "local",
+            "+ray_kwargs.ray_init.include_dashboard": False,
+            "+ray_kwargs.ray_init.num_gpus": ranks,
+            "ray_kwargs.ray_init.num_cpus": 16,  # logical: verl's actors reserve more than two
+        }
     if rl.rollout_engine == "transformers":
         server = "companion.adapters.rollout_server"
         return platform | {
