@@ -12,11 +12,11 @@ READY := $(VENV)/.ready-$(PLATFORM)
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab figures publish base lock clean
+.PHONY: help setup reproduce test lab plan doctor figures publish base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=laptop|smoke  SEED=n  PLATFORM=cpu|gpu"
+	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  PLATFORM=cpu|gpu"
 
 setup: $(READY)  ## the virtual environment with the pinned packages
 
@@ -43,6 +43,12 @@ test: $(READY)  ## unit, property and parity tests, then every notebook on `smok
 
 lab: $(READY)  ## the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+plan: $(READY)  ## what PROFILE takes: memory, tokens, hours, disk, and the commands; starts nothing
+	$(BIN)/python -m companion.reproduce --profile $(PROFILE) --dry-run
+
+doctor: $(READY)  ## does this machine have what PROFILE needs?
+	$(BIN)/python -m companion.doctor --profile $(PROFILE)
 
 figures: $(READY)  ## redraw tables and figures from the committed measurements (no training)
 	$(BIN)/python -m companion.redraw --profile $(PROFILE)

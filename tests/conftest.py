@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -39,5 +40,18 @@ def cluster():
         "num_cpus": 16, "num_gpus": 1, "include_dashboard": True, "dashboard_port": 0,
     })
     nodes.add_node(num_cpus=16, num_gpus=1)
+    _wait_for_jobs(f"http://{nodes.head_node.webui_url}")
     yield nodes
     nodes.shutdown()
+
+
+def _wait_for_jobs(address):
+    """The agents that start jobs come up some seconds after their nodes."""
+    from ray.job_submission import JobSubmissionClient
+
+    for _ in range(60):
+        try:
+            return JobSubmissionClient(address).submit_job(entrypoint="true")
+        except RuntimeError:  # no available agent
+            time.sleep(1)
+    raise TimeoutError("the Ray cluster takes no jobs")

@@ -57,7 +57,7 @@ def test_ms_swift_on_two_ranks(tmp_path):
         at = words.index("--gradient_accumulation_steps") + 1
         words[at] = str(int(words[at]) // ranks)
         environment = reheat.environment(profile) | ({"NPROC_PER_NODE": "2"} if ranks == 2 else {})
-        launch([*words, "--ddp_backend", "gloo"], environment, folder / "ms-swift.log", lambda: None)
+        launch(words, environment, folder / "ms-swift.log", lambda: None)
         rows.append(json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]))
     for name in ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length"):
         np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-4, err_msg=name)

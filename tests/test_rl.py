@@ -138,8 +138,8 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
     ))
     wrong = compute_score(data_source="countdown/x", ground_truth="3 5 7 -> 36", solution_str="yes")
     assert right == {"score": 1.0, "acc": 1.0} and wrong == {"score": 0.0, "acc": 0.0}
-    with pytest.raises(ValueError, match="data_source is 'math/x'"):
-        compute_score(data_source="math/x", ground_truth="1", solution_str="1")
+    with pytest.raises(ValueError, match="data_source is 'chess/x'"):
+        compute_score(data_source="chess/x", ground_truth="1", solution_str="1")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def checkpoint(run, step):
 
 def fake_verl(run, entropies, killed_at=None):
     """Stands in for the child process: logs as verl's FileLogger does, one line an event."""
-    def launch(command, environment, log, report):
+    def launch(command, environment, log, report, **_):
         begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
         first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
         with open(run.folder / "verl.jsonl", "w") as file:
@@ -194,8 +194,17 @@ def test_run_follows_metrics_and_keeps_the_last_checkpoint(run, monkeypatch, cap
     assert run.metrics["token_entropy"].dropna().tolist() == [1.0, 0.9, 0.4]
     assert run.result == {"step": 4, "token_entropy": 0.4, "collapsed": True}
     assert (run.policy / "config.json").read_text() == "4"
+    assert [folder.name for folder in (run.folder / "verl").iterdir()] == ["global_step_4"]
     lines = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
     assert len(lines) == 4 and lines[1].endswith("token entropy 0.9000")
+
+
+def test_a_continued_run_keeps_its_policy_alone(tmp_path, run, monkeypatch):
+    run = runs.Run(run.folder, run.identity | {"settings": {"steps": 4, "stop_entropy": None}}, run.inputs)
+    monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
+    rl._train(profile(), run, "plain", 1.0)
+    assert (run.policy / "config.json").read_text() == "4"
+    assert not list((run.folder / "verl").iterdir())
 
 
 def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypatch):

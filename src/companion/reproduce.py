@@ -15,7 +15,7 @@ import papermill
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from companion import params
+from companion import dry_run, params
 from companion.params import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -88,7 +88,10 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK")
+    parser.add_argument("--dry-run", action="store_true", help="print plan and commands, start nothing")
     arguments = parser.parse_args()
+    if arguments.dry_run:
+        return dry_run.show(params.load(arguments.profile, {"seed": arguments.seed}))
     # Before any kernel starts: two torch processes on two cores, each with two threads of its
     # own choosing, slow each other down tenfold.
     threads = params.load(arguments.profile).hardware.threads

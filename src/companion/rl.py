@@ -137,6 +137,12 @@ def check(profile: Profile) -> None:
 # --- verl -----------------------------------------------------------------------------------
 
 
+def command(profile: Profile, **asked: Any) -> list[str]:
+    """verl's command; `asked` as in `overrides`."""
+    words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo"]
+    return [*words, *overrides(profile, **asked)]
+
+
 def overrides(
     profile: Profile, *, start: Path, folder: Path, steps: int, temperature: float,
     stop_entropy: float | None = None, resume_from: Path | None = None,
@@ -225,8 +231,7 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.model.use_remove_padding": True,
         "actor_rollout_ref.model.enable_gradient_checkpointing": True,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
-        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 2 * longest,
-        "actor_rollout_ref.actor.entropy_from_logits_with_chunking": True,
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": longest,
         "actor_rollout_ref.actor.fsdp_config.param_offload": True,
         "actor_rollout_ref.actor.fsdp_config.optimizer_offload": True,
         "actor_rollout_ref.rollout.name": "vllm",
@@ -235,7 +240,7 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.max_model_len": longest,
         "actor_rollout_ref.rollout.max_num_batched_tokens": max(longest, 8192),
         "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,
-        "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": 2 * longest,
+        "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": longest,
     }
 
 
@@ -411,10 +416,10 @@ def _train(
     (run.folder / "profile.json").write_text(profile.model_dump_json())
     if profile.hardware.platform == "cpu" and profile.rl.rollout_engine == "vllm":
         _name_vllm(run.folder)
-    words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *overrides(
+    words = command(
         profile, start=run.inputs["policy"], folder=run.folder, steps=steps,
         temperature=temperature, stop_entropy=stop_entropy, resume_from=resume_from,
-    )]
+    )
     variables = environment(profile, run.folder)
     with run.recording(words, environment=variables, arm=arm) as result:
         if not done:
@@ -440,6 +445,18 @@ def _train(
                     f"rl.collapse.max_steps ({steps}), above rl.collapse.entropy "
                     f"({stop_entropy}); the last checkpoint is kept"
                 )
+    _trim(run)
+
+
+def _trim(run: Run) -> None:
+    """Delete verl's checkpoints of a finished run, four times its policy's size each.
+
+    Only the one a collapse run ended with stays: an arm may take over its optimizer.
+    """
+    kept = run.result["step"] if "collapsed" in run.result else None
+    for checkpoint in (run.folder / "verl").glob("global_step_*"):
+        if checkpoint.name != f"global_step_{kept}":
+            shutil.rmtree(checkpoint)
 
 
 def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> bool:

@@ -20,6 +20,9 @@ from pathlib import Path
 from companion.params import Hardware
 from companion.sampling import Answers, Sampler
 
+MEMORY_SHARE = 0.6
+"""Of each GPU: a checkpoint is measured beside what its sleeping trainer keeps there."""
+
 
 @contextmanager
 def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
@@ -131,7 +134,7 @@ def _serve(policy: str, tensor_parallel: int) -> None:
     engine = LLM(
         policy, dtype="float32" if cpu else "bfloat16", enforce_eager=cpu,
         tensor_parallel_size=tensor_parallel,
-        gpu_memory_utilization=0.6,  # beside what a sleeping trainer keeps, when it measures
+        gpu_memory_utilization=MEMORY_SHARE,
         generation_config="vllm",  # the checkpoint's own would bring a top-k along
     )
     for line in sys.stdin:

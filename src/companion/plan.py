@@ -1,0 +1,215 @@
+"""What a profile costs before anything starts: memory, tokens, hours and disk, stage by stage.
+
+    python -m companion.plan --profile qwen3-4b
+
+Hours are an extrapolation of the paper's Table 6: the seconds of a step of its nearest model, on
+8 H800 GPUs, in proportion to parameters, to answers x longest answer and to one over the number
+of GPUs. Evaluation and entropy checks are not in that table: an answer is taken to cost what it
+costs in RL, where it is also learned from. Every stage is taken to run to its last step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import get_args
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from companion import paper, params, tasks
+from companion.memory import GIB, GPU_GIB, host_gib, moments, peaks, shape
+from companion.params import Arm, Profile
+from companion.tasks.benchmarks import BENCHMARKS
+
+REHEATED = [arm.removeprefix("+DAPO w/ ") for arm in get_args(Arm) if " PR-" in arm]
+TRIALS = 12
+"""Entropy checks of the search for PR-scale*'s tau, about."""
+HIGHEST = ("memory_gib", "scratch_gib")
+"""Columns that do not add up."""
+
+
+def plan(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
+    """One row a stage, and their total.
+
+    Columns:
+        memory_gib: peak of a GPU (its parts: `memory.peaks`); on CPU, of the host.
+        tokens: at most: answers x (prompt limit + answer limit) x steps.
+        hours: extrapolated (see this module); missing on CPU.
+        disk_gib: what stays on disk.
+        scratch_gib: what is there beside it while the stage runs.
+
+    Raises:
+        ValueError: task.base is a model whose shape is not known (`memory.shape`).
+    """
+    rl, heat, asked = profile.rl, profile.reheat, profile.evaluation
+    policy = 4 * shape(profile.task.base).parameters / GIB  # fp32
+    answers = rl.batch_size * rl.responses_per_prompt
+
+    def trained(steps: int, stays: int) -> dict[str, object]:
+        # While it runs two checkpoints of verl's: weights, two moments, the weights as a policy.
+        return _row(
+            profile, "RL", answers, rl.max_response_tokens, steps,
+            disk=policy * (1 + 4 * stays), scratch=policy * 4 * (2 - stays),
+        )
+
+    saved = math.ceil(heat.max_steps / heat.check_every) if heat.keep_checkpoints else 2
+    stays = saved * policy if heat.keep_checkpoints else 0.0
+    written = saved * policy * (1 + moments(profile) / 4)
+    reheated = _row(
+        profile, "reheating", heat.batch_size, heat.max_completion_tokens, heat.max_steps,
+        disk=stays + policy, scratch=written - stays,
+    )
+    rows = {"RL to collapse": trained(rl.collapse.max_steps, stays=1)}
+    rows |= {arm: trained(rl.continued_steps, stays=0) for arm in rl.arms}
+    rows |= {
+        name: _row(profile, "scaling", disk=policy) if "scale" in name else reheated
+        for name in REHEATED
+    }
+    policies = ["Base", "Collapsed", *REHEATED, *rl.arms]
+    drawn = len(policies) * _test_problems(profile) * asked.samples
+    checks = len(policies) + _checks(profile)
+    rows["evaluation"] = _row(profile, "evaluation", drawn, asked.max_new_tokens)
+    rows["entropy checks"] = _row(
+        profile, "evaluation", checks * profile.entropy.prompts, asked.max_new_tokens
+    )
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    highest = peaks(profile, gpu_gib)["total"].groupby(level="stage").max()
+    table.insert(0, "memory_gib", table.pop("stage").map(highest).fillna(policy))
+    total = {
+        name: table[name].max() if name in HIGHEST else table[name].sum(skipna=False)
+        for name in table
+    }
+    return pd.concat([table, pd.DataFrame([total], index=["total"])])
+
+
+def _row(
+    profile: Profile, stage: str, answers: int = 0, longest: int = 0, steps: int = 1,
+    disk: float = 0.0, scratch: float = 0.0,
+) -> dict[str, object]:
+    """A row of the plan; `answers` a step of at most `longest` tokens, disk and scratch in GiB."""
+    return {
+        "stage": stage,
+        "tokens": answers * (profile.task.max_prompt_tokens + longest) * steps,
+        "hours": steps * seconds(profile, stage, answers * longest) / 3600,
+        "disk_gib": disk, "scratch_gib": scratch,
+    }
+
+
+def seconds(profile: Profile, stage: str, work: int) -> float:
+    """Of a step that takes `work` (answers x longest answer, in tokens); NaN on CPU.
+
+    Args:
+        stage: "reheating", or anything that is paid at RL's rate.
+    """
+    if profile.hardware.platform == "cpu":
+        return math.nan
+    reported, own = _nearest(profile, stage), shape(profile.task.base).parameters
+    theirs = shape(f"Qwen/{reported['model']}").parameters
+    answers = {"RL": _reported(3, "Responses per prompt"), "OPSD": 1}[reported["stage"]]
+    longest = {
+        "RL": _reported(3, "Max response length"), "OPSD": _reported(4, "Max completion length"),
+    }[reported["stage"]]
+    size, load = own / theirs, work / (reported["batch_size"] * answers * longest)
+    gpus = profile.hardware.gpus_per_node * profile.hardware.nodes
+    return reported["seconds_per_step"] * size * load * _gpus() / gpus
+
+
+def _nearest(profile: Profile, stage: str) -> pd.Series:
+    """The row of Table 6 for this stage and the model nearest in size, by the ratio."""
+    own = math.log(shape(profile.task.base).parameters)
+    name = "OPSD" if stage == "reheating" else "RL"
+    rows = paper.table6().query("stage == @name")
+    sizes = rows["model"].map(lambda model: math.log(shape(f"Qwen/{model}").parameters))
+    return rows.loc[(sizes - own).abs().idxmin()]
+
+
+def _reported(table: int, hyperparameter: str) -> int:
+    rows = paper.hyperparameters().query("table == @table and hyperparameter == @hyperparameter")
+    return int(rows["value"].item())
+
+
+def _gpus() -> int:
+    return int(paper.text().query("location == 'App. G' and quantity == 'GPUs'")["value"].item())
+
+
+def _checks(profile: Profile) -> int:
+    """Entropy checks beside those of the evaluation: of every start and every checkpoint."""
+    rl, heat = profile.rl, profile.reheat
+    runs = [rl.collapse.max_steps, *(rl.continued_steps for _ in rl.arms)]
+    trained = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in runs)
+    return trained + 2 * (1 + math.ceil(heat.max_steps / heat.check_every)) + 1 + TRIALS
+
+
+def _test_problems(profile: Profile) -> int:
+    """Of all suites, without loading them."""
+    asked = profile.task.test_problems
+    sizes = [
+        BENCHMARKS[suite].problems if suite in BENCHMARKS else asked
+        for suite in tasks.of(profile.task.name).suites("test")
+    ]
+    return sum(min(size, asked or size) for size in sizes)
+
+
+# --- To read --------------------------------------------------------------------------------
+
+
+def notes(profile: Profile) -> list[str]:
+    """What the numbers mean and where they come from, a line each."""
+    lines = [
+        "Tokens and hours: at most; collapse and recovery may come before the last step.",
+        "Disk stays; scratch is there beside it while a stage runs. The totals of memory and of "
+        "scratch are the highest.",
+        "Not counted: the analyses of notebooks 05 to 09.",
+    ]
+    if profile.hardware.platform == "cpu":
+        return ["Hours: measured in results/laptop (run.json, seconds).", *lines]
+    rl, heat = _nearest(profile, "RL"), _nearest(profile, "reheating")
+    return [
+        f"Hours: an extrapolation of the paper's Table 6 ({rl['model']} on {_gpus()} H800: "
+        f"{rl['seconds_per_step']} s a step of RL, {heat['seconds_per_step']} s of reheating) by "
+        "parameters, answers x longest answer and GPUs; evaluation and entropy at RL's rate.",
+        "Memory: of a GPU, without CUDA contexts, NCCL and a sleeping vLLM (a few GiB). A host "
+        f"needs {host_gib(profile):.0f} GiB.",
+        "RL's logits take half where torch.compile fuses verl's entropy.", *lines,
+    ]
+
+
+def show(table: pd.DataFrame, title: str, notes: list[str] | None = None) -> None:
+    """Print a table and its notes: at most one decimal, gaps empty."""
+    grid = Table("", title=title, caption="\n".join(notes or []), caption_justify="left")
+    grid.columns[0].no_wrap = True
+    for name in table:
+        numbers = pd.api.types.is_numeric_dtype(table[name])
+        grid.add_column(str(name), justify="right" if numbers else "left")
+    for key, row in zip(table.index, table.itertuples(index=False), strict=True):
+        grid.add_row(str(key), *map(_cell, row))
+    Console().print(grid)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float) or math.isnan(value):
+        return "" if value != value else str(value)
+    return "< 0.1" if 0 < value < 0.05 else f"{value:,.1f}".removesuffix(".0")
+
+
+def report(profile: Profile) -> None:
+    """Print the plan, its notes, and memory by its parts."""
+    table = plan(profile)
+    table.insert(1, "tokens (10^6)", table.pop("tokens") / 1e6)
+    table.columns = [str(name).replace("_gib", " (GiB)") for name in table]
+    show(table, f"{profile.name}: {profile.about}", notes(profile))
+    parts = peaks(profile).T
+    parts.columns = [", ".join(names) for names in parts]
+    show(parts.rename({"cache_tokens": "tokens in the cache"}), "Peak memory by its parts, in GiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="laptop")
+    report(params.load(parser.parse_args().profile))
+
+
+if __name__ == "__main__":
+    main()
