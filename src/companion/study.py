@@ -37,6 +37,14 @@ def shipped(profile: Profile) -> Path:
     return ROOT / profile.task.collapsed if profile.task.collapsed else rl.collapse(profile).policy
 
 
+def example(profile: Profile) -> Path:
+    """A policy to look at without training one: the shipped one, else the profile's own, or the base."""
+    if profile.task.collapsed:
+        return shipped(profile)
+    run = rl.collapse_run(profile)
+    return run.policy if run.finished else base(profile)
+
+
 def reheated(profile: Profile) -> dict[str, Run]:
     """The collapsed policy after each reheating, by the name of its arm.
 
