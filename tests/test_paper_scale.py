@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from unittest.mock import patch
 
+import pandas as pd
 import pytest
+import torch
 
-from companion import params, reheat, rl, tables
+from companion import evaluate, export, params, reheat, rl, runs, study, tables
 
 PROFILES = ["qwen3-0.6b", "qwen3-4b", "qwen3-8b"]
 
@@ -97,3 +99,43 @@ def test_thresholds_are_those_of_section_4_1(profile):
     assert profile.rl.collapse.entropy == 0.08
     assert profile.reheat.recovery_entropy == 0.12
     assert profile.rl.rr_temperature == profile.reheat.tau == 1.2
+
+
+# --- End to end at toy size -----------------------------------------------------------------
+
+
+def test_weights_travel_unrounded_through_both_frameworks_with_vllm(tmp_path, monkeypatch):
+    """The qwen3 profiles' path on CPU: vLLM rollouts in verl, ms-swift, vLLM in the evaluation.
+
+    Neither framework trains anything here, verl because its first step warms up from 0: what comes
+    out must be what went in, bit for bit, with its tokenizer and its sampling defaults.
+    """
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, GenerationConfig
+
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    profile = params.load("smoke", {
+        "rl.rollout_engine": "vllm", "rl.collapse.max_steps": 1, "rl.collapse.check_every": 1,
+        "entropy.prompts": 8, "reheat.learning_rate": 1e-30, "reheat.max_steps": 1,
+        "evaluation.engine": "vllm", "task.test_problems": 2, "evaluation.samples": 2,
+    })
+    base = study.base(profile)
+    collapse = rl.collapse(profile)
+    assert collapse.metrics["rollout_gap"].max() <= 1e-4  # vLLM and trainer, in nats
+    hot = reheat.reheat(profile, collapse.policy, force=True)
+    ours = load_file(base / "model.safetensors")
+    for policy in (collapse.policy, hot.policy):
+        theirs = load_file(policy / "model.safetensors")
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert {str(value.dtype) for value in theirs.values()} == {"torch.float32"}
+        one, other = (AutoTokenizer.from_pretrained(path) for path in (base, policy))
+        assert (one.get_vocab(), one.chat_template) == (other.get_vocab(), other.chat_template)
+        defaults = [GenerationConfig.from_pretrained(path).to_diff_dict() for path in (base, policy)]
+        assert defaults[0] == defaults[1]
+
+    run = evaluate.evaluate(profile, hot.policy, "hot")
+    samples = pd.read_parquet(run.folder / "samples.parquet")
+    assert len(samples) == 6 * 2 * 2
+    assert (samples["token_ids"].map(len) == samples["tokens"]).all()
+    assert set(samples) >= {"prompt", "gold", "answer", "ended", "correct"}
+    assert export.export(run, tmp_path / "lm-eval").exists()
