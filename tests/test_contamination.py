@@ -36,7 +36,7 @@ def test_a_problem_in_disguise_is_found_and_no_other(found, others, seed, wrap) 
     training = problems(*(" ".join(o) for o in others), twin, wrap=wrap)
     pairs = near_duplicates(training, problems(text))
     assert pairs.to_dict("records") == [
-        {"benchmark": "AIME24", "key": "0", "training_key": str(len(others)), "similarity": 1.0}
+        {"suite": "AIME24", "key": "0", "training_key": str(len(others)), "similarity": 1.0}
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_changed_number_is_near_and_the_threshold_decides() -> None:
     training = problems(text.format(1000), "Compute the area of a circle of radius 9.")
     wanted = problems(text.format(1002), benchmark="MATH-500")
     pairs = near_duplicates(training, wanted)
-    assert list(pairs.training_key) == ["0"] and list(pairs.benchmark) == ["MATH-500"]
+    assert list(pairs.training_key) == ["0"] and list(pairs.suite) == ["MATH-500"]
     assert 0.8 < pairs.similarity[0] < 1
     assert near_duplicates(training, wanted, threshold=1).empty
 
@@ -79,7 +79,7 @@ def test_nothing_to_compare() -> None:
     for training, wanted in (([], some), (some, []), ([], [])):
         pairs = near_duplicates(training, wanted)
         assert pairs.empty
-        assert list(pairs.columns) == ["benchmark", "key", "training_key", "similarity"]
+        assert list(pairs.columns) == ["suite", "key", "training_key", "similarity"]
 
 
 @pytest.mark.parametrize("threshold", [0, -0.1, 1.1, float("nan")])

@@ -75,3 +75,19 @@ def test_both_graders_judge_and_a_letter_is_an_answer(profile):
     verdicts = tasks.judge(profile, answers, ["34", "034", "B", "B", "B"])
     assert verdicts["correct"].tolist() == [True, True, True, True, False]
     assert set(verdicts) == {"correct", "math_dapo", "stated"}
+
+
+def test_where_the_graders_differ_is_counted():
+    samples = pd.DataFrame({
+        "gold": ["034", "034", "5"], "stated": ["34", "34", "5"], "correct": [True, True, True],
+        "math_dapo": [False, False, True],
+    })
+    table = evaluate.disagreements(samples)
+    assert table[["stated", "count"]].values.tolist() == [["34", 2]]
+    assert evaluate.disagreements(samples.drop(columns="math_dapo")).empty
+
+
+def test_a_benchmark_problem_among_the_training_problems_is_reported(profile):
+    train, [twin, *_] = tasks.training(profile), tasks.held_out(profile, "test")
+    found = math.overlap([twin], [*train[:50], tasks.Question("x", "copy", twin.prompt, "1")])
+    assert found["training_key"].tolist() == ["copy"] and found["similarity"].tolist() == [1.0]

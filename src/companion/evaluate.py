@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from companion import runs, tasks
+from companion import params, runs, tasks
 from companion.analysis.statistics import Estimate, ratio_of_sums
 from companion.params import Profile
 
@@ -155,7 +155,12 @@ def evaluate_each(
 
 
 def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
-    """The policy's validation problems, answered through transformers and through vLLM."""
+    """The policy's validation problems, answered through transformers and through vLLM.
+
+    On GPUs two of each suite: the loop through transformers is made for small policies.
+    """
+    if profile.hardware.platform == "gpu":
+        profile = params.change(profile, {"task.validation_problems": 2})
     return [
         evaluate(profile, policy, f"{label}, {engine}", "validation", engine)
         for engine in ("transformers", "vllm")
@@ -216,6 +221,25 @@ def _write_part(path: Path, samples: pd.DataFrame) -> None:
     partial = path.with_suffix(".partial")
     samples.to_parquet(partial, index=False)
     partial.replace(path)
+
+
+def as_asked(policy: Path, profile: Profile) -> str:
+    """The first validation problem as the policy reads it, in training and in evaluation alike."""
+    from transformers import AutoTokenizer
+
+    message = {"role": "user", "content": tasks.first_of_each(profile, "validation")[0].prompt}
+    return AutoTokenizer.from_pretrained(policy).apply_chat_template(
+        [message], tokenize=False, add_generation_prompt=True
+    )
+
+
+def disagreements(samples: pd.DataFrame) -> pd.DataFrame:
+    """Where a task's two graders differ: gold, stated, correct, math_dapo, count; maybe empty."""
+    from companion.tasks import grading
+
+    if "math_dapo" not in samples:  # the task has one rule
+        return pd.DataFrame(columns=["gold", "stated", "correct", "math_dapo", "count"])
+    return grading.disagreements(samples)
 
 
 def examples(policy: Path, profile: Profile) -> str:

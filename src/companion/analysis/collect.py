@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 
 import pandas as pd
+from pyarrow import parquet
 
 from companion.params import ROOT
 from companion.runs import Run, read_run
@@ -27,10 +28,15 @@ def published(profile: str) -> pd.DataFrame:
 
 
 def samples(evaluations: Iterable[Run]) -> pd.DataFrame:
-    """Every sample of the given evaluation runs, with the columns label and seed before it."""
+    """Every sample of the given evaluation runs, with the columns label and seed before it.
+
+    Without token_ids, which would fill the memory at the paper's scale.
+    """
     frames = []
     for run in evaluations:
-        frame = pd.read_parquet(run.folder / "samples.parquet")
+        path = run.folder / "samples.parquet"
+        columns = [name for name in parquet.read_schema(path).names if name != "token_ids"]
+        frame = pd.read_parquet(path, columns=columns)
         frame.insert(0, "label", run.identity["settings"]["label"])
         frame.insert(1, "seed", run.identity["settings"]["seed"])
         frames.append(frame)

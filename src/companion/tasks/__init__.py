@@ -1,7 +1,7 @@
 """What the policies are trained and evaluated on, and how an answer is judged.
 
 A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
-`judge` and `source`: countdown for two cores, math for the paper's own data. The functions below ask the one
+`overlap`, `judge` and `source`: countdown for two cores, math for the paper's own data. The functions below ask the one
 that a profile names.
 """
 
@@ -54,7 +54,8 @@ def training(profile: Profile) -> list[Question]:
 def held_out(profile: Profile, split: str) -> list[Question]:
     """Every question of the validation or test split, a suite after the other."""
     task, count = of(profile.task.name), getattr(profile.task, f"{split}_problems")
-    return [q for suite in task.suites(split) for q in task.questions(profile.task, split, suite, count)]
+    names = task.suites(split)
+    return [q for suite in names for q in task.questions(profile.task, split, suite, count)]
 
 
 def first_of_each(profile: Profile, split: str) -> list[Question]:
@@ -69,6 +70,12 @@ def mixed(profile: Profile, split: str, count: int) -> list[Question]:
     each = -(-count // len(names))
     asked = [q for suite in names for q in task.questions(profile.task, split, suite, each)]
     return asked[:count]
+
+
+def overlap(profile: Profile) -> pd.DataFrame:
+    """Test questions that training repeats, or nearly: suite, key, training_key, similarity."""
+    asked, trained = held_out(profile, "test"), training(profile)
+    return of(profile.task.name).overlap(asked, trained)
 
 
 def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def near_duplicates(
 ) -> pd.DataFrame:
     """Pairs of a benchmark problem and a training problem at least this similar, best first.
 
-    Columns benchmark, key, training_key and similarity, in (0, 1].
+    Columns suite, key, training_key and similarity, in (0, 1].
 
     Raises:
         ValueError: threshold is not in (0, 1].
@@ -54,9 +54,9 @@ def near_duplicates(
         for i in np.flatnonzero(similarity >= threshold):
             problem, twin = problems[start + shared.row[i]], training[shared.col[i]]
             rows.append((problem.suite, problem.key, twin.key, similarity[i]))
-    found = pd.DataFrame(rows, columns=["benchmark", "key", "training_key", "similarity"])
+    found = pd.DataFrame(rows, columns=["suite", "key", "training_key", "similarity"])
     return found.sort_values(
-        ["similarity", "benchmark", "key", "training_key"],
+        ["similarity", "suite", "key", "training_key"],
         ascending=[False, True, True, True], ignore_index=True,
     )
 

@@ -245,6 +245,15 @@ def questions(settings: params.Task, split: str, suite: str, count: int) -> list
     return [_question(suite, problem) for problem in problems(split, suite, count)]
 
 
+def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFrame:
+    """Questions of the same numbers and target; none, since a hash decides on the split."""
+    import pandas as pd
+
+    keys = {question.key for question in trained}
+    twins = [(q.suite, q.key, q.key, 1.0) for q in asked if q.key in keys]
+    return pd.DataFrame(twins, columns=["suite", "key", "training_key", "similarity"])
+
+
 def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: correct."""
     import pandas as pd

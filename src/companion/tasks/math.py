@@ -56,6 +56,13 @@ def questions(
     return _ordered(_folder(settings))[:HELD_OUT][:count]
 
 
+def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFrame:
+    """Near-duplicates by n-grams of characters; see contamination.py."""
+    from companion.tasks import contamination
+
+    return contamination.near_duplicates(trained, asked)
+
+
 def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: correct by our grader, math_dapo by verl's, and stated, the answer found."""
     from companion.tasks import grading
