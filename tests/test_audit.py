@@ -309,3 +309,10 @@ def test_unknown_arms_and_benchmarks_are_refused():
     for check in (audit.off_grid, noise.spreads):
         with pytest.raises(ValueError, match="GSM8K.* is unknown"):
             check(table1(("a", "GSM8K", 25.0, 50.0)))
+
+
+def test_the_papers_own_model_has_all_its_benchmarks_beside_it():
+    beside = paper.table1_beside("Qwen/Qwen3-8B-Base@main")
+    assert beside.loc[FKL, ("Avg", "avg@8")] == 36.60 and beside.shape[1] == 12
+    assert list(beside.columns.get_level_values(0)[:3]) == ["Avg", "Avg", "MATH-500"]
+    assert paper.table1_beside("results/checkpoints/countdown-base").equals(paper.table1_average())

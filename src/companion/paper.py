@@ -19,6 +19,19 @@ def table1_average() -> pd.DataFrame:
     return wide.swaplevel(axis=1).sort_index(axis=1).reindex(average["arm"].unique())
 
 
+def table1_beside(base: str) -> pd.DataFrame:
+    """What to show beside our Table 1: all benchmarks of `base` where it is one of the paper's
+    models, else both models' averages. One row an arm, in percent."""
+    rows = table1()
+    rows = rows[rows["model"] == base.partition("@")[0].rpartition("/")[2]]
+    if rows.empty:
+        return table1_average()
+    wide = rows.pivot(index="arm", columns="benchmark", values=["avg@8", "pass@8"])
+    order = ["Avg", *(name for name in rows["benchmark"].unique() if name != "Avg")]
+    wide = wide.swaplevel(axis=1)[[(name, score) for name in order for score in ("avg@8", "pass@8")]]
+    return wide.reindex(rows["arm"].unique())
+
+
 def table2() -> pd.DataFrame:
     """Table 2: columns checkpoint, edit_distance, fork_position (token), log_prob (absolute)."""
     return _read("table2")

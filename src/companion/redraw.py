@@ -76,7 +76,7 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
                 "DAPO in avg@8 and pass@8 with its interval."),
         Exhibit("table1", "Table 1: held-out accuracy (percent)", verdict, "04_evaluate",
                 evaluations, table=tables.show(table1[["Avg", *tasks.suites(settings)]]),
-                reported=paper.table1_average()),
+                reported=paper.table1_beside(settings.task.base)),
         Exhibit("fig02", "Fig. 2: reward and entropy during RL", verdicts.fig02(dynamics),
                 "03_continue", training, "Reward and entropy over RL steps: one line to the "
                 "collapse, then one line for each arm."),
