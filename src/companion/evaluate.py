@@ -36,8 +36,8 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     prompts (all suites in equal parts). Averaged over every sampled token up to and including
     the end token, so long answers weigh more; the interval resamples prompts.
 
-    On GPUs vLLM samples, and it is measured in a process of its own, which sees them all and frees them when it
-    ends: verl's task runner sees none, and a notebook must not keep any.
+    On GPUs vLLM samples, and it is measured in a process of its own, which sees them all and
+    frees them when it ends: verl's task runner sees none, and a notebook must not keep any.
     """
     if profile.hardware.platform == "cpu":
         return measure_here(policy, profile)
@@ -115,7 +115,8 @@ def evaluate(
     """Sample `policy` on the five suites and the out-of-distribution one; keep every sample.
 
     The run's folder gets samples.parquet (one row a sample: suite, problem, sample, prompt, gold,
-    answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in run.json, the policy's token entropy in nats.
+    answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in
+    run.json, the policy's token entropy in nats.
 
     Args:
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
@@ -136,7 +137,7 @@ def evaluate(
     )
     if run.finished:
         return run
-    with run.recording(data=tasks.source(profile)) as result:
+    with run.recording(data=tasks.source(profile, split)) as result:
         samples = _sample(run, rows, profile, policy, engine)
         samples.to_parquet(run.folder / "samples.parquet", index=False)
         result["label"] = label

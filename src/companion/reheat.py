@@ -99,7 +99,7 @@ def reheat(
     if not force:
         check_gate(profile, before.value)
     words, settings = command(profile, start, run.folder), environment(profile)
-    with run.recording(words, environment=settings) as result:
+    with run.recording(words, environment=settings, data=tasks.source(profile)) as result:
         if checkpoint := _last_measured(run, before):
             words += ["--resume_from_checkpoint", str(checkpoint)]
         if not _decided(profile, run):

@@ -421,7 +421,9 @@ def _train(
         temperature=temperature, stop_entropy=stop_entropy, resume_from=resume_from,
     )
     variables = environment(profile, run.folder)
-    with run.recording(words, environment=variables, arm=arm) as result:
+    with run.recording(
+        words, environment=variables, arm=arm, data=tasks.source(profile)
+    ) as result:
         if not done:
             start = evaluate.token_entropy(run.inputs["policy"], profile)
             rows = [{"step": 0, "token_entropy": start.value}]

@@ -1,8 +1,8 @@
 """What the policies are trained and evaluated on, and how an answer is judged.
 
 A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
-`overlap`, `judge` and `source`: countdown for two cores, math for the paper's own data. The functions below ask the one
-that a profile names.
+`overlap`, `judge` and `source`: countdown for two cores, math for the paper's own data. The
+functions below ask the one that a profile names.
 """
 
 from __future__ import annotations
@@ -83,6 +83,6 @@ def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.
     return of(profile.task.name).judge(answers, golds)
 
 
-def source(profile: Profile) -> dict[str, Any]:
-    """Where the task's data came from, for run.json: revision and hash of what was downloaded."""
-    return of(profile.task.name).source(profile.task)
+def source(profile: Profile, split: str = "train") -> dict[str, Any]:
+    """Where a split's data came from, for run.json: revision and hash of what was downloaded."""
+    return of(profile.task.name).source(profile.task, split)

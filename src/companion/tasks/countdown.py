@@ -263,7 +263,7 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     ]})
 
 
-def source(settings: params.Task) -> dict[str, Any]:
+def source(settings: params.Task, split: str) -> dict[str, Any]:
     """Nothing was downloaded: the problems come from fixed seeds."""
     return {}
 

@@ -70,9 +70,9 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     return grading.verdicts(answers, golds)[["correct", "math_dapo", "stated"]]
 
 
-def source(settings: params.Task) -> dict[str, Any]:
-    """Of every data set in use: where it came from, its revision and the hash of its content."""
-    names = (TRAINING, *SUITES, OOD)
+def source(settings: params.Task, split: str) -> dict[str, Any]:
+    """Of a split's data sets: where they came from, their revisions, the hash of their content."""
+    names = suites("test") if split == "test" else [TRAINING]
     return {name: _loaded(name, _folder(settings))[1] for name in names}
 
 
