@@ -133,7 +133,11 @@ def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: flo
         for axis in axes[row]:
             axis.set_xlabel(("RL step", "RL step since the arms parted")[row])
     axes[0, 1].set_ylim(0, None)
-    figure.legend(*axes[1, 1].get_legend_handles_labels(), loc="outside right lower", fontsize=9)
+    seeds = after["seed"].nunique()
+    figure.legend(
+        *axes[1, 1].get_legend_handles_labels(), loc="outside right lower", fontsize=9,
+        title=f"mean and range of {seeds} seeds" if seeds > 1 else None, title_fontsize=9,
+    )
     return figure
 
 
