@@ -34,6 +34,8 @@ def launch(
     """
     job = f"{log.parent.name}-{uuid.uuid4().hex[:6]}" if on_cluster else None
     if job:
+        # verl gives its processes variables of its own, which Ray would refuse to add to the job's.
+        environment = {**environment, "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
         script = write_script(words, environment, log.with_suffix(".sh"))
         # For the job's processes on other nodes, too; the script says it for a reader.
         everywhere = json.dumps({"env_vars": dict(environment)})
