@@ -85,7 +85,8 @@ def fig05(tokens: pd.DataFrame) -> Figure:
     axes[0].axvline(tokens["kl"].mean(), color="#D55E00", linestyle=":",
                     label=f"mean {tokens['kl'].mean():.4f} nats")
     axes[0].set(title="(a) KL(collapsed ‖ reheated)", xlabel="nats", xscale="log", ylabel="tokens")
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylim(0, 1.25 * axes[0].get_ylim()[1])  # room for the legend above the bars
+    axes[0].legend(fontsize=8, loc="upper left")
     change = tokens["entropy_change"]
     axes[1].hist(change, bins=61, range=tuple(np.quantile(change, [0.001, 0.999])), color=FKL)
     axes[1].axvline(0, color="0.4", linewidth=1)
