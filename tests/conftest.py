@@ -18,6 +18,22 @@ settings.register_profile("companion", deadline=None)  # a first call imports an
 settings.load_profile("companion")
 
 
+LONGEST = ("executed", "cluster")  # the fixtures that a session must make once, the longest first
+
+
+def pytest_collection_modifyitems(items):
+    """What `make test`'s two workers share out: a fixture's tests, or a file's, the longest first."""
+
+    def shared(item):
+        return next((name for name in LONGEST if name in item.fixturenames), None)
+
+    items.sort(key=lambda item: (*LONGEST, None).index(shared(item)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(shared(item) or item.path.stem))
+        if shared(item) == "executed":
+            item.add_marker(pytest.mark.timeout(3000))  # the first one waits for all notebooks
+
+
 def run(*words):
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"{words} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"

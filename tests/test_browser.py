@@ -135,7 +135,6 @@ def run_all(browser, url, name):
     )
 
 
-@pytest.mark.timeout(3000)  # the first test to ask for the executed notebooks waits for them
 def test_reheat_runs_in_jupyterlab(browser, lab):
     run_all(browser, lab, "02_reheat")
     WebDriverWait(browser, 60).until(
@@ -144,7 +143,6 @@ def test_reheat_runs_in_jupyterlab(browser, lab):
     browser.save_screenshot(str(SHOTS / "lab-02_reheat.png"))
 
 
-@pytest.mark.timeout(3000)
 def test_the_slider_redraws_the_teacher(browser, lab):
     run_all(browser, lab, "00_overview")
     wait = WebDriverWait(browser, 60)

@@ -26,6 +26,7 @@ total = torch.tensor([float(os.environ["NODE_RANK"]) + 1])
 dist.all_reduce(total)
 open(f"{os.environ['OUT']}/{os.environ['NODE_RANK']}", "w").write(
     f"{total.item()} {os.environ['NPROC_PER_NODE']}")
+dist.destroy_process_group()
 """
 
 
