@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -458,3 +459,7 @@ def test_table_1_is_complete() -> None:
     assert {name: BENCHMARKS[name].problems for name in TABLE_1} == audit.PROBLEMS
     assert set(BENCHMARKS) - set(TABLE_1) == {TRAINING, "GPQA Main"}
     assert all(source.revision is None for source in BENCHMARKS.values())
+
+
+def test_the_default_cache_is_that_of_datasets():
+    assert benchmarks.default_cache() == Path(datasets.config.HF_DATASETS_CACHE)

@@ -8,7 +8,7 @@ import torch
 
 from companion import evaluate, params
 from companion.adapters import vllm_engine
-from companion.params import ROOT
+from companion.params import ROOT, Hardware
 from companion.sampling import _draw, encode_prompts, load_policy, opened, sample
 
 SMOKE = params.load("smoke")
@@ -127,6 +127,24 @@ def test_vllm_and_transformers_sample_from_the_same_policy(policy, monkeypatch):
         )
     assert np.mean(answers.ended) == pytest.approx(np.mean(own.ended), abs=0.3)
     assert answers.texts[0].split()[1] in "+-*/"
+
+
+@pytest.mark.parametrize(("named", "shares"), [
+    (None, ["0,1", "2,3"]), ("", ["0,1", "2,3"]), ("4,5,6,7", ["4,5", "6,7"]),
+    ("7,GPU-a,3,2,1", ["7,GPU-a", "3,2"]),
+])
+def test_vllm_takes_the_gpus_that_the_user_left_it(monkeypatch, named, shares):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    hardware = Hardware(platform="gpu", gpus_per_node=4, tensor_parallel=2)
+    assert vllm_engine._shares(hardware) == shares
+
+
+def test_too_few_visible_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(ValueError, match="is '0,1' and must name 8 GPUs"):
+        vllm_engine._shares(Hardware(platform="gpu", gpus_per_node=8))
 
 
 def test_vllm_says_why_it_fails(tmp_path):

@@ -5,7 +5,6 @@ Nothing is downloaded. Each answer is whether, and from where or why not.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,9 +38,9 @@ def to_data(task: params.Task) -> tuple[bool, str]:
     suites = tasks.of(task.name)
     names = (suites.TRAINING, *suites.SUITES, suites.OOD)
     sources = {name: benchmarks.BENCHMARKS[name] for name in names}
-    folder = task.data or os.environ.get("COMPANION_DATA_DIR")
+    folder = benchmarks.folder_of(task)
     if folder:
-        missing = missing_files(Path(folder), sources)
+        missing = missing_files(folder, sources)
         return not missing, f"no {', no '.join(missing)}" if missing else "a local folder"
     known = _loaded_before()
     asked = {name: source.hub for name, source in sources.items()
@@ -112,9 +111,5 @@ def _in_cache(name: str, revision: str | None) -> Path | None:
 
 def _loaded_before() -> str:
     """The lock file of `benchmarks.load`, which names what was loaded."""
-    from huggingface_hub.constants import HF_HOME
-
-    # As datasets.config has it, whose import takes seconds.
-    cache = os.environ.get("HF_DATASETS_CACHE") or Path(HF_HOME) / "datasets"
-    lock = Path(cache) / benchmarks.LOCK
+    lock = benchmarks.default_cache() / benchmarks.LOCK
     return lock.read_text() if lock.exists() else ""

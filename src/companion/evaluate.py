@@ -36,16 +36,15 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     prompts (all suites in equal parts). Averaged over every sampled token up to and including
     the end token, so long answers weigh more; the interval resamples prompts.
 
-    On GPUs vLLM samples, and it is measured in a process of its own, which sees them all and
-    frees them when it ends: verl's task runner sees none, and a notebook must not keep any.
+    On GPUs vLLM samples, and it is measured in a process of its own, which frees them when it
+    ends: no trainer and no notebook must keep any.
     """
     if profile.hardware.platform == "cpu":
         return measure_here(policy, profile)
     own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
-    devices = ",".join(map(str, range(profile.hardware.gpus_per_node)))
     child = subprocess.run(
         [sys.executable, "-m", __name__, str(policy), profile.model_dump_json()],
-        env=own | {"CUDA_VISIBLE_DEVICES": devices}, capture_output=True, text=True,
+        env=own, capture_output=True, text=True,
     )
     if child.returncode:
         tail = "\n".join(child.stderr.strip().splitlines()[-15:])

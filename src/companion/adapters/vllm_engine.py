@@ -63,11 +63,17 @@ def _dealt(parts: list[Answers], name: str, row: int) -> object:
 
 
 def _shares(hardware: Hardware) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of every process."""
+    """CUDA_VISIBLE_DEVICES of every process: parts of the user's own, where they set it."""
     if hardware.platform == "cpu":
         return [""]
-    devices, each = list(map(str, range(hardware.gpus_per_node))), hardware.tensor_parallel
-    return [",".join(devices[i : i + each]) for i in range(0, len(devices), each)]
+    count, each = hardware.gpus_per_node, hardware.tensor_parallel
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = named.split(",") if named else list(map(str, range(count)))
+    if len(devices) < count:
+        raise ValueError(
+            f"CUDA_VISIBLE_DEVICES is '{named}' and must name {count} GPUs (hardware.gpus_per_node)"
+        )
+    return [",".join(devices[i : i + each]) for i in range(0, count, each)]
 
 
 class _Engine:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,9 @@ from filelock import FileLock
 
 from companion import runs
 from companion.tasks import Question
+
+if TYPE_CHECKING:
+    from companion import params
 
 INSTRUCTION = (
     "Solve the following math problem step by step. The last line of your response should be of "
@@ -118,7 +122,7 @@ def load(
     if name not in BENCHMARKS:
         raise ValueError(f"name is '{name}' and must be one of {', '.join(BENCHMARKS)}")
     source = BENCHMARKS[name]
-    cache = cache or _default_cache()
+    cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     lock = _Lock(cache / LOCK, f"{name} from {folder.resolve() if folder else source.hub}")
 
@@ -144,6 +148,19 @@ def ordered(problems: list[Question]) -> list[Question]:
     The paper does not say how it chose the 2048 prompts of Fig. 13; ours are the first of these.
     """
     return sorted(problems, key=lambda p: hashlib.sha256(p.prompt.encode()).digest())
+
+
+def folder_of(settings: params.Task) -> Path | None:
+    """Where a task's files are: `task.data`, else $COMPANION_DATA_DIR; None: on the hub."""
+    folder = settings.data or os.environ.get("COMPANION_DATA_DIR")
+    return Path(folder) if folder else None
+
+
+def default_cache() -> Path:
+    """That of `datasets`, as its config has it; to import it takes seconds."""
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(HF_HOME) / "datasets")
 
 
 # --- Getting the rows -----------------------------------------------------------------------
@@ -206,12 +223,6 @@ def _from_hub(source: Source, revision: str | None, cache: Path) -> tuple[list[p
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
-
-
-def _default_cache() -> Path:
-    import datasets
-
-    return Path(datasets.config.HF_DATASETS_CACHE)
 
 
 # --- From rows to problems ------------------------------------------------------------------

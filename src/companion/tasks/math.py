@@ -5,7 +5,6 @@ What `companion.tasks` asks of a task; the data sets are in benchmarks.py, the g
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,7 +37,7 @@ def training(settings: params.Task) -> list[Question]:
     Raises:
         ValueError: there are fewer, the held-out ones set aside.
     """
-    problems = _ordered(_folder(settings))[HELD_OUT:]
+    problems = _ordered(benchmarks.folder_of(settings))[HELD_OUT:]
     if settings.train_problems > len(problems):
         raise ValueError(
             f"task.train_problems is {settings.train_problems} and must be at most "
@@ -52,8 +51,8 @@ def questions(
 ) -> list[Question]:
     """The first `count` of a suite, all if it has no more or `count` is None."""
     if split == "test":
-        return list(_loaded(suite, _folder(settings))[0][:count])
-    return _ordered(_folder(settings))[:HELD_OUT][:count]
+        return list(_loaded(suite, benchmarks.folder_of(settings))[0][:count])
+    return _ordered(benchmarks.folder_of(settings))[:HELD_OUT][:count]
 
 
 def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFrame:
@@ -73,12 +72,7 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
 def source(settings: params.Task, split: str) -> dict[str, Any]:
     """Of a split's data sets: where they came from, their revisions, the hash of their content."""
     names = suites("test") if split == "test" else [TRAINING]
-    return {name: _loaded(name, _folder(settings))[1] for name in names}
-
-
-def _folder(settings: params.Task) -> Path | None:
-    folder = settings.data or os.environ.get("COMPANION_DATA_DIR")
-    return Path(folder) if folder else None
+    return {name: _loaded(name, benchmarks.folder_of(settings))[1] for name in names}
 
 
 @lru_cache
