@@ -46,6 +46,7 @@ def test_extends_takes_the_parent_and_changes_only_what_it_names():
         ("laptop", {"evaluation.top_p": 1.5}, "evaluation.top_p is 1.5"),
         ("laptop", {"evaluation.engine": "tgi"}, "evaluation.engine is 'tgi'"),
         ("laptop", {"seed": -1}, "seed is -1"),
+        ("qwen3-4b", {"hardware.tensor_parallel": 3}, "tensor_parallel is 3 and must divide"),
     ],
 )
 def test_bad_input_gets_one_sentence(profile, overrides, sentence):

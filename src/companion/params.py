@@ -42,6 +42,15 @@ class Hardware(Section):
     threads: PositiveInt = 2
     """Cores to use (CPU platform): verl's ranks, one thread each; OpenMP threads elsewhere."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Hardware:
+        if self.gpus_per_node % self.tensor_parallel:
+            raise ValueError(
+                f"tensor_parallel is {self.tensor_parallel} and must divide gpus_per_node "
+                f"({self.gpus_per_node})"
+            )
+        return self
+
 
 class Task(Section):
     """Problems, and the policies the study starts from."""
