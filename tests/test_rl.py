@@ -3,8 +3,11 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from companion import params, rl, runs
 from companion.analysis.statistics import Estimate
@@ -232,3 +235,40 @@ def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypat
 def test_optimizer_is_kept_only_for_the_collapse_runs_own_policy(run):
     with pytest.raises(ValueError, match="keep_optimizer needs"):
         rl._optimizer_of(run, run.inputs["policy"])
+
+
+# --- With verl ------------------------------------------------------------------------------
+
+TINY = {
+    "rl.collapse.max_steps": 2, "rl.collapse.check_every": 2, "rl.collapse.entropy": 1e-6,
+    "rl.continued_steps": 1, "rl.warmup_steps": 2, "rl.dynamic_sampling": True,
+    "entropy.prompts": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A profile, and its run of two steps."""
+    profile = params.load("smoke", TINY)
+    with patch.object(runs, "ROOT", tmp_path_factory.mktemp("root")):
+        yield profile, rl.collapse(profile)
+
+
+def test_dynamic_sampling_replaces_groups_that_agree(tiny):
+    lines = (tiny[1].folder / "verl.jsonl").read_text().splitlines()
+    evicted = [json.loads(x)["data"].get("training/filter_groups/evicted_samples") for x in lines]
+    assert len(evicted) == 2 and all(evicted)
+
+
+def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tiny):
+    """A fresh optimizer's first step warms up from 0; a kept one is past that. Same rollouts."""
+    profile, collapse = tiny
+    fresh = rl.resume(profile, collapse.policy, arm="+DAPO")
+    kept = rl.resume(profile, collapse.policy, arm="+DAPO, optimizer kept", keep_optimizer=True)
+    for name in ("reward", "grad_norm", "rollout_entropy"):
+        assert kept.metrics[name].iloc[-1] == pytest.approx(fresh.metrics[name].iloc[-1], rel=1e-6)
+    start, after, other = (
+        load_file(run.policy / "model.safetensors") for run in (collapse, fresh, kept)
+    )
+    assert all(torch.equal(start[name], after[name]) for name in start)
+    assert not all(torch.equal(start[name], other[name]) for name in start)

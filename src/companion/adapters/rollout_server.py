@@ -87,6 +87,7 @@ class BatchAgentLoopManager:
         self.config, self.rollout = config, config.actor_rollout_ref.rollout
         self.tokenizer = omega_conf_to_dataclass(config.actor_rollout_ref.model).tokenizer
         self.rewards = load_reward_manager(config, self.tokenizer)
+        self.at, self.calls = (-1, False), 0
 
     @classmethod
     def create(cls, config, **_):
@@ -106,7 +107,11 @@ class BatchAgentLoopManager:
         ]
         asked = [encoded[i] for i in repeats]
         # One stream a step and phase: a resumed run samples what the uninterrupted one would.
-        seed = np.random.SeedSequence([self.rollout.seed, step, validate]).generate_state(1)[0]
+        # Dynamic sampling asks again within a step, and each time gets a stream of its own.
+        self.calls = self.calls + 1 if (step, validate) == self.at else 0
+        self.at = step, validate
+        words = [self.rollout.seed, step, validate, *([self.calls] if self.calls else [])]
+        seed = np.random.SeedSequence(words).generate_state(1)[0]
         ranks = len(Replica.by_rank)
         bounds = [len(asked) * rank // ranks for rank in range(ranks + 1)]
         parts = ray.get([
