@@ -150,6 +150,20 @@ def test_fig13_keeps_the_arms_apart():
     assert "1.0 times its median" in verdicts.fig13(dynamics)
 
 
+def test_fig13_shows_the_steps_without_a_gradient():
+    silent = pd.DataFrame({"step": range(4), "rollout_entropy": 0.05, "token_entropy": np.nan,
+                           "grad_norm": [0.3, 0.0, 0.3, 0.0], "reward": [0.9, 0.9, 0.5, 0.5]})
+    dynamics = pd.concat([
+        silent.assign(arm=arm, grad_norm=silent["grad_norm"] + shift)
+        for arm, shift in (("Collapsed", 1), ("+DAPO", 0), ("+DAPO w/ PR-FKL", 1))
+    ])
+    lines = figures.fig13(dynamics).axes[1].lines
+    assert [list(line.get_xdata()) for line in lines if line.get_marker() == "|"] == [[], [1, 3], []]
+    said = verdicts.fig13(dynamics, last=2)
+    assert "its reward falls" in said
+    assert "In 50% of plain RL's steps, and 0% of the reheated arm's, all groups agree" in said
+
+
 def gains(value, low, high):
     arms = ["+DAPO w/ RR", "+DAPO w/ PR-FKL"]
     cell = Estimate(value, low, high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -65,6 +66,8 @@ def fig12(displacement: pd.DataFrame) -> Figure:
 def fig13(dynamics: pd.DataFrame) -> Figure:
     """Fig. 13: RL on few prompts, plain and reheated: entropy, gradient norm and reward.
 
+    A step whose groups all agree has no gradient: a tick at the lower edge.
+
     Args:
         dynamics: columns arm ("Collapsed" before the arms part), step, rollout_entropy and
             token_entropy (nats), grad_norm, reward.
@@ -76,12 +79,17 @@ def fig13(dynamics: pd.DataFrame) -> Figure:
         axes[0].plot(rows["step"], rows["rollout_entropy"], label=label, **style)
         measured = rows.dropna(subset=["token_entropy"])
         axes[0].plot(measured["step"], measured["token_entropy"], "o", color=colour, markersize=4)
-        axes[1].plot(rows["step"], rows["grad_norm"], **style)
+        axes[1].plot(rows["step"], rows["grad_norm"].where(rows["grad_norm"] > 0), **style)
+        silent = rows.loc[rows["grad_norm"] == 0, "step"]
+        heights = np.full(len(silent), 0.02 if arm.endswith("PR-FKL") else 0.06)
+        axes[1].plot(silent, heights, "|", color=colour, markersize=7,
+                     transform=axes[1].get_xaxis_transform())
         smooth = rows["reward"].rolling(10, min_periods=1, center=True).mean()
         axes[2].plot(rows["step"], smooth, **style)
     axes[0].set(title="Entropy: on the few prompts, dots on others",
                 ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
-    axes[1].set(title="Gradient norm", ylabel="before clipping", yscale="log")
+    axes[1].set(title="Gradient norm (ticks: none, all groups agree)", ylabel="before clipping",
+                yscale="log")
     axes[2].set(title="Training reward", ylabel="mean score, 10-step mean")
     for axis in axes:
         axis.set_xlabel("RL step")
