@@ -102,16 +102,18 @@ def scarce(profile: Profile) -> dict[str, Run]:
     The run to collapse ends after `analysis.scarce_steps` whatever its entropy: on few prompts
     the policy becomes certain of their answers long before it is of others. Reheating, on those
     prompts as well, is therefore forced, and ends once the entropy has risen by the same factor
-    as in the study.
+    as in the study; a batch of it holds at most four answers to a prompt.
     """
     factor = profile.reheat.recovery_entropy / profile.rl.collapse.entropy
+    prompts = profile.analysis.scarce_problems
     few = params.change(profile, {
-        "task.train_problems": profile.analysis.scarce_problems,
-        "rl.batch_size": min(profile.rl.batch_size, profile.analysis.scarce_problems),
-        "rl.mini_batch_size": min(profile.rl.mini_batch_size, profile.analysis.scarce_problems),
+        "task.train_problems": prompts,
+        "rl.batch_size": min(profile.rl.batch_size, prompts),
+        "rl.mini_batch_size": min(profile.rl.mini_batch_size, prompts),
         "rl.collapse.entropy": 1e-6,
         "rl.collapse.max_steps": profile.analysis.scarce_steps,
         "rl.continued_steps": profile.analysis.scarce_steps,
+        "reheat.batch_size": min(profile.reheat.batch_size, 4 * prompts),
         "reheat.keep_checkpoints": False,
     })
     collapse = rl.collapse(few)
