@@ -39,7 +39,7 @@ reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, 
 	$(BIN)/python -m companion.reproduce --profile $(PROFILE) $(SEED_OPTION)
 
 test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lab: $(READY)  ## the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from xdist.scheduler import LoadScopeScheduling  # noqa: E402
 
 from companion import params  # noqa: E402
 from companion.params import ROOT  # noqa: E402
@@ -18,19 +20,30 @@ settings.register_profile("companion", deadline=None)  # a first call imports an
 settings.load_profile("companion")
 
 
-LONGEST = ("executed", "cluster")  # the fixtures that a session must make once, the longest first
+TOGETHER = {
+    "test_browser": "executed", "test_notebooks": "executed",
+    "test_launch": "cluster", "test_ranks": "cluster",
+}
+"""Files whose tests share a fixture that must be made once, the longest first."""
+
+
+class Scheduling(LoadScopeScheduling):
+    """How `make test`'s two workers share out the tests: by file, those of TOGETHER as one."""
+
+    def _split_scope(self, nodeid):
+        name = Path(nodeid.split("::")[0]).stem
+        return TOGETHER.get(name, name)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items):
-    """What `make test`'s two workers share out: a fixture's tests, or a file's, the longest first."""
-
-    def shared(item):
-        return next((name for name in LONGEST if name in item.fixturenames), None)
-
-    items.sort(key=lambda item: (*LONGEST, None).index(shared(item)))
+    items.sort(key=lambda item: [*TOGETHER, item.path.stem].index(item.path.stem))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(shared(item) or item.path.stem))
-        if shared(item) == "executed":
+        if "executed" in item.fixturenames:
             item.add_marker(pytest.mark.timeout(3000))  # the first one waits for all notebooks
 
 

@@ -88,8 +88,8 @@ def fig13(dynamics: pd.DataFrame) -> Figure:
         axes[2].plot(rows["step"], smooth, **style)
     axes[0].set(title="Entropy: on the few prompts, dots on others",
                 ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
-    axes[1].set(title="Gradient norm (ticks: none, all groups agree)", ylabel="before clipping",
-                yscale="log")
+    ticks = " (ticks: none, all groups agree)" if (dynamics["grad_norm"] == 0).any() else ""
+    axes[1].set(title=f"Gradient norm{ticks}", ylabel="before clipping", yscale="log")
     axes[2].set(title="Training reward", ylabel="mean score, 10-step mean")
     for axis in axes:
         axis.set_xlabel("RL step")
