@@ -1,5 +1,6 @@
 """The live check of App. B holds on any logits and would notice a wrong equation."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,3 +27,14 @@ def test_a_wrong_gradient_is_seen(monkeypatch):
     wrong = equations.check(LOGITS, 1.2).set_index("equation")["largest difference"]
     assert (wrong.loc[["15", "17", "18", "20"]] > 1e-5).all()
     assert wrong.loc["10"] < 1e-12
+
+
+@pytest.mark.parametrize(("logits", "tau", "sentence"), [
+    (LOGITS[None], 1.2, r"logits has shape \[1, 4\] and must be one position's"),
+    (torch.tensor([1.0, torch.nan]), 1.2, "all finite"),
+    (LOGITS, 1.0, "tau is 1"),
+    (LOGITS, -1.2, "tau is -1.2 and must be a positive number"),
+])
+def test_bad_input_is_one_sentence(logits, tau, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        equations.check(logits, tau)

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from companion import params, study
 from companion.analysis import gradients, rollouts
@@ -20,6 +22,20 @@ def test_pairs_by_hand():
     })
     (row,) = table.to_dict("records")
     assert (row["cosine"], row["norm_ratio"]) == pytest.approx((0.8, 2))
+
+
+@given(
+    st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=9),
+    st.floats(0.1, 10),
+)
+def test_the_angle_does_not_see_a_gradients_size(values, factor):
+    one, two = torch.tensor(values, dtype=torch.float64).T + torch.tensor([[10.0], [10.0]])
+    kinds = ("forward", 1.1), ("forward", 1.5)
+    row = gradients.pairs(dict(zip(kinds, (one, two), strict=True))).iloc[0]
+    longer = gradients.pairs(dict(zip(kinds, (one, factor * two), strict=True))).iloc[0]
+    assert -1 <= row["cosine"] <= 1 + 1e-12
+    assert longer["cosine"] == pytest.approx(row["cosine"])
+    assert longer["norm_ratio"] == pytest.approx(factor * row["norm_ratio"])
 
 
 def test_reverse_kl_is_parallel_for_every_tau_and_scales_as_eq_20_says(few):

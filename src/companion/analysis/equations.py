@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import grad
 
 from companion import objective
+from companion.params import check_tau
 
 
 def check(logits: Tensor | np.ndarray, tau: float) -> pd.DataFrame:
@@ -16,8 +17,16 @@ def check(logits: Tensor | np.ndarray, tau: float) -> pd.DataFrame:
 
     Returns a row an equation: equation, claim, and the largest absolute difference of its two
     sides over the vocabulary (nats, or nats per logit), rounded to 1e-12.
+
+    Raises:
+        ValueError: tau is 1 or not positive, or logits are not one position's, or not finite.
     """
     z = torch.as_tensor(logits).double()
+    if z.ndim != 1 or len(z) < 2 or not z.isfinite().all():
+        raise ValueError(
+            f"logits has shape {list(z.shape)} and must be one position's [V], V > 1, all finite"
+        )
+    check_tau(tau)
     p, q = objective.log_probs(z).exp(), objective.log_probs(z, tau).exp()
     h, kl = objective.entropy(z), objective.reverse_kl(z, tau)
     forward = grad(lambda x: objective.forward_kl(x, tau))(z)
