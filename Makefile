@@ -36,7 +36,7 @@ $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	@touch $@
 
 reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, one HTML page
-	$(BIN)/python -m companion.reproduce --profile $(PROFILE) $(SEED_OPTION)
+	$(BIN)/companion reproduce --profile $(PROFILE) $(SEED_OPTION)
 
 test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
@@ -45,16 +45,16 @@ lab: $(READY)  ## the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 plan: $(READY)  ## what PROFILE takes: memory, tokens, hours, disk, and the commands; starts nothing
-	$(BIN)/python -m companion.reproduce --profile $(PROFILE) --dry-run
+	$(BIN)/companion plan --profile $(PROFILE)
 
 doctor: $(READY)  ## does this machine have what PROFILE needs?
-	$(BIN)/python -m companion.doctor --profile $(PROFILE)
+	$(BIN)/companion doctor --profile $(PROFILE)
 
 figures: $(READY)  ## redraw tables and figures from the committed measurements (no training)
-	$(BIN)/python -m companion.redraw --profile $(PROFILE)
+	$(BIN)/companion figures --profile $(PROFILE)
 
 publish: $(READY)  ## copy what this machine measured to results/
-	$(BIN)/python -m companion.publish --profile $(PROFILE) $(SEED_OPTION)
+	$(BIN)/companion publish --profile $(PROFILE) $(SEED_OPTION)
 
 base: $(READY)  ## make the shipped base checkpoint again
 	$(BIN)/python -m companion.tasks.base --out runs/countdown-base

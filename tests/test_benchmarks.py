@@ -400,7 +400,7 @@ def test_hub_revision_is_kept_and_the_cache_works_offline(hub: str, tmp_path) ->
     assert olymmath[0]["problems"] == 200
     assert gated == (
         "RuntimeError: Idavidrein/gpqa is gated: accept its terms on its page of the Hugging Face "
-        "hub, log in with `hf auth login` and load it again"
+        "hub, log in with `hf auth login` and load it again, or name it in task.leave_out"
     )
     assert gone.startswith("RuntimeError: HuggingFaceH4/MATH-500 cannot be loaded from the")
 

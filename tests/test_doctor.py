@@ -46,7 +46,7 @@ def test_a_cpu_profile_needs_no_gpu(laptop):
 def test_host_memory_and_disk_are_held_against_the_plan(large, laptop):
     assert doctor.host_memory(large, 200).ok and not doctor.host_memory(large, 100).ok
     assert doctor.host_memory(laptop, 8).ok and not doctor.host_memory(laptop, 4).ok
-    assert doctor.disk(large, 1500).ok and not doctor.disk(large, 1300).ok
+    assert doctor.disk(large, 1300).ok and not doctor.disk(large, 1200).ok
     assert doctor.disk(laptop, 2).ok
 
 
@@ -107,6 +107,8 @@ def test_a_folder_of_data_sets_must_hold_every_file(tmp_path, large):
     assert access.to_data(task) == (True, "a local folder")
     (tmp_path / "gpqa" / "gpqa_main.parquet").rename(tmp_path / "gpqa" / "gpqa_main.csv")
     assert access.to_data(task) == (False, "no gpqa/gpqa_main")
+    without = task.model_copy(update={"leave_out": ["GPQA Main"]})
+    assert access.to_data(without) == (True, "a local folder")
 
 
 def test_countdown_needs_no_data(laptop):
@@ -119,6 +121,7 @@ def test_the_hubs_answers_become_one_sentence():
     assert access.summary(names, {"AIME24": access.THERE})[0]
     ok, found = access.summary(names, {"AIME24": access.THERE, "GPQA Main": access.GATED})
     assert not ok and found.startswith("GPQA Main: gated: accept its terms")
+    assert "task.leave_out" in found
     ok, found = access.summary(names, dict.fromkeys(names, access.SILENT))
     assert not ok and found == "MATH-500, AIME24, GPQA Main: the Hugging Face hub does not answer"
 

@@ -29,6 +29,16 @@ def test_a_wrong_gradient_is_seen(monkeypatch):
     assert wrong.loc["10"] < 1e-12
 
 
+@pytest.mark.parametrize(("equation", "closed_form"), [
+    ("10", "forward_kl_gradient"), ("15", "reverse_kl_gradient"), ("19", "entropy_gradient"),
+])
+def test_a_wrong_closed_form_of_the_training_code_is_seen(monkeypatch, equation, closed_form):
+    right = getattr(objective, closed_form)
+    monkeypatch.setattr(objective, closed_form, lambda *known: 1.01 * right(*known))
+    wrong = equations.check(LOGITS, 1.2).set_index("equation")["largest difference"]
+    assert wrong.pop(equation) > 1e-5 and (wrong < 1e-12).all()
+
+
 @pytest.mark.parametrize(("logits", "tau", "sentence"), [
     (LOGITS[None], 1.2, r"logits has shape \[1, 4\] and must be one position's"),
     (torch.tensor([1.0, torch.nan]), 1.2, "all finite"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from companion import figures, page, params, tables, verdicts
-from companion.analysis import branching
+from companion.analysis import branching, distribution
 from companion.analysis.statistics import Estimate
 from companion.page import Exhibit
 
@@ -48,22 +48,30 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
         for kind in ("in-domain", "out of distribution") for s in (0, 3, 6)
     ])
     figure = figures.fig04(along, path("x", [0.1, 0.2, 0.3]))
-    labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert labels == ["in-domain", "out of distribution"]
-    lost = pd.DataFrame({"avg@8": [Estimate(-6, -8, -4)]}, index=["PR-FKL"])
-    kept = pd.DataFrame({"avg@8": [Estimate(-1, -2, 1)]}, index=["PR-FKL"])
-    assert "contradicts" in verdicts.fig04(lost, kept) and "agrees" in verdicts.fig04(kept, kept)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["Accuracy, in-domain", "Accuracy, out of distribution", "Entropy"]
+    lost, kept = Estimate(-6, -8, -4), Estimate(-1, -2, 1)
+    said = verdicts.fig04(along, {"in-domain": lost, "out of distribution": kept})
+    assert "contradicts" in said and "out of distribution by -1.0 [-2.0, +1.0] points, from 50.0%" in said
+    assert "agrees" in verdicts.fig04(along, {"in-domain": kept, "out of distribution": kept})
+    assert "out of distribution" not in verdicts.fig04(along, {"in-domain": kept})  # left out
 
 
 def test_fig05_counts_every_token():
     rng = np.random.default_rng(0)
     tokens = pd.DataFrame({
-        "prompt": np.repeat(range(20), 10), "kl": rng.exponential(0.002, 200),
+        "prompt": np.repeat(range(20), 10), "kl": rng.exponential(0.002, 200).astype(np.float32),
         "entropy_change": rng.normal(0.01, 0.02, 200), "overlap": 1.0, "mass": 1.0,
     })
+    tokens.loc[:9, "kl"] = -1e-8  # rounding
     figure = figures.fig05(tokens)
-    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 200
-    assert "of their candidates" in verdicts.fig05(tokens)
+    assert [sum(bar.get_height() for bar in axis.patches) for axis in figure.axes] == [200, 200, 400]
+    counts = distribution.histograms(tokens)
+    assert set(counts.groupby("panel")["tokens"].sum()) == {200}
+    first = counts.query("panel == 'kl'").iloc[0]
+    assert first["low"] == 1e-7 and first["tokens"] >= 10
+    assert "near 1 as in the paper" in verdicts.fig05(tokens)
+    assert "not both near 1" in verdicts.fig05(tokens.assign(overlap=0.9))
 
 
 def answers():
@@ -86,7 +94,9 @@ def test_fig06_and_table2_show_every_checkpoint():
         verdicts.table2(summary)
     )
     jumped = path("x", [0.01 * i + 0.5 * (i >= 6) for i in range(12)])
-    assert "does jump within a step (largest at step 6" in verdicts.fig06(positions, tables.jump(jumped))
+    assert "entropy jumps within a step (oddest at step 6" in verdicts.fig06(positions, tables.jump(jumped))
+    smooth = tables.jump(path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24]))
+    assert "no jump of entropy is detected" in verdicts.fig06(positions, smooth)
     short = tables.jump(path("x", [0.1, 0.2]))
     assert short.empty and "no path long enough" in verdicts.fig06(positions, short)
 
@@ -98,7 +108,9 @@ def test_fig07_compares_directions_under_both_optimizers():
     ])
     figure = figures.fig07(both)
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
-    sentence = verdicts.fig07(both)
+    assert "both recover (2 steps forward, 1 reverse)" in verdicts.fig07(both, 0.2)
+    assert "not both recover" in verdicts.fig07(both, 0.25)
+    sentence = verdicts.fig07(both, None)
     assert "2.0 times reverse KL's" in sentence and "+0.150" in sentence and "+0.020" in sentence
 
 
@@ -118,14 +130,21 @@ def test_fig08_says_how_far_tau_matters():
 def test_fig09_to_fig11_draw_their_runs():
     forced = pd.concat([path("base", [0.2, 0.4, 0.9], [1.0, 3.0]), path("collapsed", [0.1, 0.1])])
     assert len(figures.fig09(forced).axes[0].lines) == 2
-    assert "from 1.000 to 3.000" in verdicts.fig09(forced) and "as here" in verdicts.fig09(forced)
+    said = verdicts.fig09(forced)
+    assert "from 1.000 to 3.000" in said and "here entropy and gradient more than doubled" in said
+    calm = forced.assign(token_entropy=0.2, grad_norm=1.0)
+    assert "here neither doubled" in verdicts.fig09(calm)
     long = path("long", [0.1, 0.11, 0.12, 0.5, 1.0])
     assert figures.fig10(long, 0.12).axes[1].get_title() == "Its beginning"
     assert "recovery value at step 2, grows 44.0 times" in verdicts.fig10(long, 0.12)
+    for recovery in (2.0, None):
+        assert "does not reach the recovery value, and is 1.00 nats" in verdicts.fig10(long, recovery)
+        assert len(figures.fig10(long, recovery).axes) == 2
     there = paths(reheated=[0.1, 0.15], cooled=[0.15, 0.12, 0.1])
     line = figures.fig11(there, 0.1).axes[0].lines[1]
     assert list(line.get_xdata()) == [1, 2, 3]  # cooling goes on where reheating ended
-    assert "from 0.150 back to 0.100" in verdicts.fig11(there)
+    assert "from 0.150 to 0.100 nats" in verdicts.fig11(there) and "a fall as" in verdicts.fig11(there)
+    assert "no fall as in the paper" in verdicts.fig11(paths(reheated=[0.1, 0.15], cooled=[0.15, 0.3]))
 
 
 def test_fig12_shows_every_layer_and_the_whole():
@@ -175,7 +194,10 @@ def gains(value, low, high):
     ((-2, -3, -1), "contradicts"),
 ])
 def test_the_interval_decides_whether_the_headline_agrees(interval, words):
-    sentence = verdicts.table1(gains(*interval))
+    by_seed = pd.DataFrame({1: -0.4, 2: 2.0}, index=["+DAPO w/ PR-FKL"])
+    assert "By seed, avg@8: -0.4, +2.0." in verdicts.table1(gains(*interval), by_seed)
+    sentence = verdicts.table1(gains(*interval), by_seed[[1]])
+    assert "By seed" not in sentence
     assert f"which {words} the paper's +2.06 (4B) and +2.33 (8B)" in sentence
 
 
@@ -201,7 +223,26 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
     answers = SMOKE.rl.batch_size * SMOKE.rl.responses_per_prompt
     assert table.loc["RL", "s a step"] == 3 and table.loc["RL", "steps"] == 3
     assert table.loc["RL", "s per 1,000 answers"] == pytest.approx(3000 / answers)
-    assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(50)
+    assert table.loc["RL", "hours of steps"] == pytest.approx(9 / 3600)
+    assert table.loc["RL", "hours in all"] == pytest.approx(40 / 3600)
+    assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(100 * 8 / 9)
+
+
+def test_the_sentence_on_the_ood_suite_starts_from_the_base_and_shows_the_seeds():
+    table = pd.DataFrame({"avg@8": [Estimate(14, 12, 16), Estimate(11, 0, 31)]},
+                         index=["Base", "Collapsed"])
+    said = verdicts.ood(table, gains(2, -1, 7), pd.Series({1: 0.8, 2: 33.2, 3: 0.0}))
+    assert "base policy gets 14.0 [12.0, 16.0]%" in said and "(by seed: 0.8, 33.2, 0.0)" in said
+    assert "+2.0 [-1.0, +7.0] points from continued DAPO" in said
+
+
+def test_steps_of_one_run_are_not_taken_for_independent_seeds():
+    """Fig. 2's reward gap: seeds that disagree widen the interval, however many steps there are."""
+    steps = pd.MultiIndex.from_product([[1, 2, 3], range(20)], names=["seed", "step"]).to_frame(index=False)
+    plain = steps.assign(arm="+DAPO", reward=0.5)
+    hot = steps.assign(arm="+DAPO w/ PR-FKL", reward=0.5 + 0.1 * (steps["seed"] - 2))
+    gap = verdicts._reward_gap(pd.concat([plain, hot]), last=10)
+    assert gap.value == pytest.approx(0) and gap.high == pytest.approx(0.1) and gap.low == pytest.approx(-0.1)
 
 
 def test_the_page_holds_every_exhibit_and_asks_no_network(tmp_path):
@@ -209,10 +250,11 @@ def test_the_page_holds_every_exhibit_and_asks_no_network(tmp_path):
     figures.fig03(cka()).savefig(tmp_path / "figures" / "fig03.png")
     text = pd.DataFrame({"a <b>": ["1 & 2"]}, index=["row"])
     written = page.write(tmp_path, "smoke", [1, 2], [
-        Exhibit("fig03", "Fig. 3: layers", "They agree.", "05_internals", ["cka-1"], alt="A matrix."),
+        Exhibit("fig03", "Fig. 3: layers", "They agree.", "05_internals", ["cka-1"], alt="A matrix.",
+                more=["layers"]),
         Exhibit("table2", "Table 2: forks", "They fork.", "06_dynamics", [], table=text),
     ]).read_text()
     assert 'alt="A matrix."' in written and "They fork." in written and "seeds\n1, 2" in written
     assert "a &lt;b&gt;" in written and "1 &amp; 2" in written
-    assert 'href="runs/cka-1/run.json"' in written
+    assert 'href="runs/cka-1/run.json"' in written and 'href="tables/layers.csv"' in written
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', written)

@@ -118,3 +118,11 @@ def test_the_path_is_evenly_spaced_from_the_collapsed_to_the_kept_policy(asked, 
     path = experiments.path(params.change(SMOKE, {"analysis.checkpoints": 4}))
     assert list(path) == [0, 2, 5, 7] and path[0] == Path("collapsed")
     assert list(experiments.path(params.change(SMOKE, {"analysis.checkpoints": 99}))) == list(range(8))
+    monkeypatch.setattr(experiments.reheat, "checkpoints", lambda run: {})  # keep_checkpoints: false
+    assert experiments.path(SMOKE) == {0: Path("collapsed"), 7: Path("fkl")}
+
+
+def test_scarce_needs_a_recovery_entropy(asked):
+    with pytest.raises(ValueError, match="reheat.recovery_entropy is null"):
+        experiments.scarce(params.change(SMOKE, {"reheat.recovery_entropy": None}))
+    assert not asked

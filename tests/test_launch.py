@@ -1,12 +1,17 @@
 """A command run here or on a Ray cluster: one environment, one log, ended together."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from companion.launch import launch, write_script
+from companion.launch import launch, submission, write_script
+from companion.params import ROOT
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"
 
@@ -58,6 +63,33 @@ def test_a_job_is_followed_and_its_failure_reported(tmp_path):
     assert "ZeroDivisionError" in (tmp_path / "verl.log").read_text()
 
 
+def test_a_command_here_hears_of_no_cluster(tmp_path):
+    """Where RAY_ADDRESS is a dashboard's, verl's own `ray.init` would end with an error."""
+    assert os.environ["RAY_ADDRESS"]
+    words = [sys.executable, "-c", "import os; print(sorted(os.environ))"]
+    launch(words, {"WORD": "here"}, tmp_path / "log", int)
+    said = (tmp_path / "log").read_text()
+    assert "'WORD'" in said and "RAY_ADDRESS" not in said
+
+
+def test_a_job_finds_the_callers_data_and_models_but_no_token(tmp_path, monkeypatch):
+    mine = {"COMPANION_DATA_DIR": "/my/data", "HF_HOME": "/my/hub", "HF_TOKEN": "hf_secret"}
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    show = f"import os; print([os.environ.get(name) for name in {list(mine)}])"
+    launch([sys.executable, "-c", show], {}, tmp_path / "verl.log", int, on_cluster=True)
+    assert "['/my/data', '/my/hub', None]" in (tmp_path / "verl.log").read_text()
+    assert not any("hf_secret" in file.read_text() for file in tmp_path.iterdir())
+
+
+def test_the_words_that_submit_a_job():
+    ray, *words = submission("run-1", Path("run/verl.sh"), {"WORD": "it's"})
+    assert Path(ray).name == "ray" and words[:4] == ["job", "submit", "--submission-id", "run-1"]
+    everywhere = {"WORD": "it's", "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
+    assert words[4] == "--runtime-env-json" and json.loads(words[5]) == {"env_vars": everywhere}
+    assert words[6:] == ["--", "bash", "run/verl.sh"]
+
+
 def test_an_interrupt_stops_the_job(tmp_path):
     from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -73,3 +105,65 @@ def test_an_interrupt_stops_the_job(tmp_path):
     jobs = JobSubmissionClient(os.environ["RAY_ADDRESS"]).list_jobs()
     [job] = [job for job in jobs if (job.submission_id or "").startswith(tmp_path.name)]
     assert job.status == JobStatus.STOPPED
+
+
+# --- Slurm ----------------------------------------------------------------------------------
+
+TEMPLATE = ROOT / "docs" / "slurm.sbatch"
+STAND_INS = {
+    "srun": 'while [[ $1 == -* ]]; do [ "$1" != -w ] || shift; shift; done; exec "$@"',
+    "scontrol": "echo one; /bin/sleep 0.05; echo two",
+    "hostname": "echo 192.0.2.1",
+    "sleep": "exec /bin/sleep 0.05",  # ten minutes are six seconds
+    "make": 'echo "$@, $RAY_ADDRESS, $SRUN_CPUS_PER_TASK cores, $(ls joined | wc -l) nodes"; ${WORK:-}',
+    ".venv/bin/ray": """
+        case "$1 $2" in
+          "start $NEVER"*) exec /bin/sleep 60 ;;
+          "start $ENDS"*) touch joined/$$; /bin/sleep 1; rm joined/$$; exit 0 ;;
+          "start "*) touch joined/$$; exec /bin/sleep 60 ;;
+          "status "*) for node in joined/*; do [ ! -f "$node" ] || echo " 1 node_$node"; done ;;
+        esac""",
+}
+
+
+def batch(folder, **variables):
+    """The template as Slurm would run it on two nodes, with stand-ins for Slurm, Ray and make."""
+    for name, text in STAND_INS.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+    (folder / "joined").mkdir()
+    slurm = {
+        "SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_NODELIST": "one,two", "SLURM_NNODES": "2",
+        "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "64", "PATH": f"{folder}:{os.environ['PATH']}",
+        "NEVER": "none", "ENDS": "none",
+    }
+    own = {name: value for name, value in os.environ.items() if name != "PROFILE"}
+    process = subprocess.Popen(
+        ["bash", TEMPLATE], env=own | slurm | variables, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )
+    try:
+        return process.wait(60), lambda: process.stdout.read()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what Slurm does at the end of a job
+
+
+def test_a_batch_job_runs_the_study_once_all_nodes_have_joined(tmp_path):
+    status, said = batch(tmp_path, PROFILE="mine")
+    assert status == 0
+    assert "reproduce PROFILE=mine, http://192.0.2.1:8265, 64 cores, 2 nodes" in said()
+
+
+@pytest.mark.parametrize(("variables", "sentence"), [
+    ({}, "PROFILE: is not set; name the profile"),
+    ({"PROFILE": "mine", "NEVER": "--address"}, "only 1 of 2 nodes are in the Ray cluster"),
+    ({"PROFILE": "mine", "NEVER": "--head"}, "only 0 of 2 nodes are in the Ray cluster"),
+    ({"PROFILE": "mine", "ENDS": "--head", "NEVER": "--address"}, "Ray's head has ended"),
+    ({"PROFILE": "mine", "ENDS": "--address", "WORK": "/bin/sleep 60"}, "Ray has ended before"),
+])
+def test_a_batch_job_that_cannot_go_on_ends_and_says_why(tmp_path, variables, sentence):
+    status, said = batch(tmp_path, **variables)
+    assert status and sentence in said()

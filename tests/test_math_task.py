@@ -55,6 +55,31 @@ def test_where_the_data_came_from_is_told(profile):
     assert all(len(entry["sha256"]) == 64 for entry in told.values())
 
 
+def test_a_suite_that_is_left_out_is_never_loaded(profile, monkeypatch):
+    """As without access to GPQA: everything else goes on."""
+    few = params.change(profile, {"task.leave_out": ["GPQA Main"], "task.test_problems": 5})
+
+    def load(name, where):
+        assert name != "GPQA Main"
+        return [tasks.Question(name, str(i), f"{name} {i}", "1") for i in range(5)], {"sha256": ""}
+
+    math._loaded.cache_clear()
+    monkeypatch.setattr(math.benchmarks, "load", load)
+    try:
+        rows = evaluate._questions(few, "test")
+        assert list(rows["suite"].unique()) == list(math.SUITES) == tasks.suites(few)
+        assert tasks.ood(few) is None and set(tasks.source(few, "test")) == set(math.SUITES)
+        assert {q.suite for q in tasks.first_of_each(few, "test")} == set(math.SUITES)
+    finally:
+        math._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("suites", [["GPQA"], list(math.SUITES), ["DAPO-Math-17K"]])
+def test_a_suite_that_there_is_not_or_all_of_them_cannot_be_left_out(suites):
+    with pytest.raises(ValueError, match=r"task: leave_out is \['.*and must name some of MATH-500"):
+        params.load("qwen3-4b", {"task.leave_out": suites})
+
+
 def test_both_frameworks_get_the_same_prompts_and_verl_the_golds(profile, tmp_path):
     rl.write_data(profile, tmp_path)
     reheat.write_inputs(profile, "forward", tmp_path)

@@ -47,6 +47,8 @@ def test_verl_is_asked_for_table_3(profile):
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     assert (actor.optim.lr, actor.optim.lr_warmup_steps, actor.optim.weight_decay) == (2e-6, 10, 0.1)
     assert actor.optim.optimizer == "AdamW" and actor.optim.clip_grad == 1.0
+    assert actor.optim.lr_scheduler_type == "constant"  # after the warm-up
+    assert actor.fsdp_config.model_dtype == "fp32" and not config.algorithm.filter_groups.enable
     assert (config.data.train_batch_size, rollout.n, actor.ppo_mini_batch_size) == (64, 8, 64)
     assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (0.2, 0.28, 10.0)
     assert actor.loss_agg_mode == "token-mean" and actor.policy_loss.loss_mode == "vanilla"
@@ -55,6 +57,33 @@ def test_verl_is_asked_for_table_3(profile):
     assert (rollout.temperature, rollout.top_p, rollout.top_k) == (1.0, 1.0, -1)
     assert config.trainer.total_epochs == 2
     assert rollout.name == "vllm" and actor.strategy == "fsdp2"
+
+
+def test_one_node_starts_a_ray_of_its_own_and_several_join_the_jobs(profile):
+    assert composed(profile).ray_kwargs.ray_init.address == "local"
+    several = composed(params.change(profile, {"hardware.nodes": 2}))
+    assert "address" not in several.ray_kwargs.ray_init and several.trainer.nnodes == 2
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"hardware.gpus_per_node": 6}, "hardware.gpus_per_node is 6 and, times hardware.nodes (1), "
+     "must divide rl.mini_batch_size x rl.responses_per_prompt (512)"),
+    ({"hardware.nodes": 3}, "hardware.gpus_per_node is 8 and, times hardware.nodes (3), must divide "
+     "rl.mini_batch_size x rl.responses_per_prompt (512)"),
+    ({"reheat.micro_batch_size": 3}, "must divide reheat.batch_size / reheat.micro_batch_size (341.3"),
+    ({"hardware.nodes": 64}, "must divide analysis.long_batch_size / reheat.micro_batch_size (256)"),
+    ({"hardware.platform": "cpu", "hardware.threads": 5, "rl.rollout_engine": "transformers"},
+     "hardware.threads is 5 and, times hardware.nodes (1), must divide rl.mini_batch_size"),
+])
+def test_an_update_that_ranks_cannot_share_is_refused_before_any_training(changes, sentence):
+    with pytest.raises(ValueError) as refused:
+        rl.check(params.load("qwen3-4b", changes))
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("name", params.profiles())
+def test_ranks_share_every_profiles_updates(name):
+    rl.check(params.load(name))
 
 
 def test_the_reward_is_dapos_with_the_overlong_buffer(profile):
@@ -85,6 +114,7 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
     assert rest == []
     assert (asked.rlhf_type, asked.lmbda) == ("gkd", 1)
     assert (asked.learning_rate, asked.lr_scheduler_type) == (1e-6, "constant")
+    assert (asked.weight_decay, asked.adam_beta2) == (0, 0.999)
     ranks = profile.hardware.gpus_per_node
     assert asked.per_device_train_batch_size * asked.gradient_accumulation_steps * ranks == 1024
     assert (asked.temperature, asked.top_p, asked.top_k) == (1, 1, -1)
@@ -93,6 +123,49 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
     # fp32 weights and whole checkpoints: nothing is rounded between verl and ms-swift.
     assert str(asked.torch_dtype) == "torch.float32" and not asked.deepspeed
     assert asked.fsdp_config["state_dict_type"] == "FULL_STATE_DICT"
+
+
+def saved(folder, step):
+    """A checkpoint as ms-swift saves it under FSDP."""
+    files = ("model.safetensors", "optimizer.bin", "pytorch_model_fsdp.bin", "trainer_state.json")
+    (folder / f"checkpoint-{step}").mkdir()
+    for name in files:
+        (folder / f"checkpoint-{step}" / name).touch()
+
+
+def test_a_checkpoint_is_measured_on_emptied_gpus_and_earlier_ones_become_policies(
+    tmp_path, monkeypatch
+):
+    from types import SimpleNamespace
+
+    from swift.utils.utils import import_external_file
+
+    swift_plugin = import_external_file(str(reheat.PLUGIN))  # as ms-swift does
+    folder, done = tmp_path / "swift", []
+    reheat.write_inputs(params.load("smoke"), "forward", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+    monkeypatch.setattr(swift_plugin, "broadcast_object_list", lambda measured: measured)
+    monkeypatch.setattr(swift_plugin, "token_entropy", lambda policy, profile: (
+        done.append(policy.name) or evaluate.Estimate(0.05, 0.04, 0.06)
+    ))
+    callback = swift_plugin.MeasureAndStop(SimpleNamespace(output_dir=str(folder)), None)
+    for step in (1, 2, 3):
+        saved(folder, step)
+        state = SimpleNamespace(is_world_process_zero=True, global_step=step)
+        callback.on_save(callback.args, state, SimpleNamespace())
+    assert done == ["emptied", "checkpoint-1", "emptied", "checkpoint-2", "emptied", "checkpoint-3"]
+    left = {step: {file.name for file in (folder / f"checkpoint-{step}").iterdir()} for step in (1, 2, 3)}
+    assert left[1] == {"model.safetensors", "trainer_state.json"}
+    assert left[2] == left[3] >= {"model.safetensors", "optimizer.bin", "pytorch_model_fsdp.bin"}
+
+    # Other ranks empty theirs, and wait for the measure.
+    monkeypatch.setattr(swift_plugin, "broadcast_object_list", lambda measured: measured.insert(
+        0, {"token_entropy": 0.05}
+    ))
+    callback.on_save(callback.args, SimpleNamespace(
+        is_world_process_zero=False, global_step=4), SimpleNamespace())
+    assert done[-2:] == ["checkpoint-3", "emptied"]
 
 
 def test_thresholds_are_those_of_section_4_1(profile):

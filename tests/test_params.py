@@ -42,6 +42,8 @@ def test_extends_takes_the_parent_and_changes_only_what_it_names():
         ("laptop", {"rl.clip_low": "wide"}, "rl.clip_low is 'wide'"),
         ("laptop", {"rl.mini_batch_size": 7}, "rl.mini_batch_size is 7 and must divide"),
         ("laptop", {"rl.arms": ["+DAPO w/ RR"]}, r"rl: arms is .* must begin with '\+DAPO'"),
+        ("laptop", {"rl.arms": ["+DAPO", "+DAPO w/ RR"]}, r"hold '\+DAPO w/ PR-FKL', the method"),
+        ("laptop", {"seed.x": 1}, "'seed.x' is no field of a profile; 'seed' has no parts"),
         ("laptop", {"rl.arms": ["+DAPO", "PR-FKL"]}, "rl.arms.1 is 'PR-FKL': input should be"),
         ("laptop", {"evaluation.top_p": 1.5}, "evaluation.top_p is 1.5"),
         ("laptop", {"evaluation.engine": "tgi"}, "evaluation.engine is 'tgi'"),

@@ -1,13 +1,15 @@
 """What a profile will cost: shapes against real models, memory and hours against arithmetic."""
 
+import importlib
 import json
+import shlex
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import memory, params, plan
+from companion import cli, dry_run, memory, params, plan, reheat, rl
 from companion.memory import GIB, Shape, peaks, shape
 from companion.params import ROOT
 
@@ -93,6 +95,15 @@ def test_memory_by_hand():
     assert heat["logits"] == pytest.approx(12 * (2048 + 4096) * 151_936)
 
 
+def test_a_checkpoint_is_measured_beside_what_ms_swift_keeps():
+    """Of a rank's eighth weights and moments, no gradients; of its GPU what vLLM asks for."""
+    row = peaks(load("qwen3-8b"), gpu_gib=80).loc["reheating", "measure"] * GIB
+    assert row["weights"] + row["optimizer"] == pytest.approx((4 + 8) * 8_190_735_360 / 8)
+    assert row["total"] == pytest.approx((4 + 8) * 8_190_735_360 / 8 + 0.6 * 80 * GIB)
+    crowded = peaks(load("qwen3-8b", hardware__gpus_per_node=2), 80)["total"]
+    assert crowded["reheating", "measure"] > 80  # 45.8 + 48
+
+
 @given(gpus=st.integers(1, 64), nodes=st.integers(1, 8))
 def test_more_gpus_take_less_memory_each(gpus, nodes):
     def updates(**hardware):
@@ -140,7 +151,6 @@ def test_host_memory_of_a_node():
 
 
 def test_the_frameworks_are_asked_for_what_is_counted(tmp_path):
-    from companion import reheat, rl
     from companion.adapters import vllm_engine
 
     profile = load()
@@ -203,14 +213,26 @@ def test_tokens_by_hand():
     assert tokens["PR-scale"] == 0
     # Base, collapsed, four reheated, six arms; MATH-500, three times AIME, OlymMATH, GPQA.
     assert tokens["evaluation"] == 12 * (500 + 3 * 30 + 200 + 448) * 8 * (2048 + 8192)
-    # Starts and checkpoints of RL and of two reheatings; PR-scale, the search, what is evaluated.
-    checks = (1 + ceil(328 / 10)) + 6 * (1 + 20) + 2 * (1 + 20) + 1 + plan.TRIALS + 12
+    # Fig. 4's six policies between collapsed and reheated.
+    assert tokens["analyses: evaluation"] == tokens["evaluation"] / 2
+    # Fig. 13: to the fork, then plain and reheated.
+    assert tokens["analyses: RL"] == 64 * 8 * (2048 + 8192) * 3 * 200
+    # Plain SGD twice, two more taus, cooling, few prompts; on the base; the long one's batch of 256.
+    assert tokens["analyses: reheating"] == (1024 * (6 * 20 + 15) + 256 * 60) * (2048 + 4096)
+    # Starts and checkpoints of RL and of reheating; PR-scale, the search, what is evaluated.
+    checks = (1 + ceil(328 / 10)) + 9 * (1 + 20) + 8 * (1 + 20) + (1 + 15) + (1 + 60)
+    checks += 1 + plan.TRIALS + 12 + 6
     assert tokens["entropy checks"] == checks * 256 * (2048 + 8192)
 
 
 def test_fewer_test_problems_are_fewer_tokens_and_no_suite_grows():
     tokens = plan.plan(load(task__test_problems=100))["tokens"]
     assert tokens["evaluation"] == 12 * (100 + 3 * 30 + 100 + 100) * 8 * (2048 + 8192)
+
+
+def test_a_suite_that_is_left_out_costs_nothing():
+    tokens = plan.plan(load(task__leave_out=["GPQA Main"]))["tokens"]
+    assert tokens["evaluation"] == 12 * (500 + 3 * 30 + 200) * 8 * (2048 + 8192)
 
 
 def test_disk_by_hand():
@@ -220,10 +242,15 @@ def test_disk_by_hand():
     assert table.loc["+DAPO", "scratch_gib"] == pytest.approx(2 * 16 * P4 / GIB)
     assert table.loc["RL to collapse", "disk_gib"] == pytest.approx((16 + 4) * P4 / GIB)
     assert table.loc["PR-FKL", "disk_gib"] == pytest.approx((20 + 1) * 4 * P4 / GIB)
-    assert table.loc["PR-FKL", "scratch_gib"] == pytest.approx(20 * 8 * P4 / GIB)
+    # Of three checkpoints what ms-swift would resume with: FSDP's copy of the weights, and moments.
+    assert table.loc["PR-FKL", "scratch_gib"] == pytest.approx(3 * (4 + 8) * P4 / GIB)
     lean = plan.plan(load(reheat__keep_checkpoints=False)).loc["PR-FKL"]
     assert lean["disk_gib"] == pytest.approx(4 * P4 / GIB)
-    assert lean["scratch_gib"] == pytest.approx(2 * 12 * P4 / GIB)
+    assert lean["scratch_gib"] == pytest.approx(3 * (4 + 4 + 8) * P4 / GIB)
+    assert table.loc["analyses: reheating", "disk_gib"] == pytest.approx(8 * 4 * P4 / GIB)
+    assert table.loc["analyses: RL", "disk_gib"] == pytest.approx((16 + 3 * 4) * P4 / GIB)
+    laptop, policy = plan.plan(load("laptop")), 4 * shape(BASE).parameters / GIB
+    assert laptop.loc["analyses: reheating", "scratch_gib"] == pytest.approx(3 * 3 * policy)
 
 
 def test_the_total_adds_up_what_adds_up():
@@ -242,7 +269,8 @@ def test_every_profile_has_a_plan(name):
     profile = params.load(name)
     table = plan.plan(profile)
     assert list(table.index) == [
-        "RL to collapse", *profile.rl.arms, *study.REHEATED, "evaluation", "entropy checks", "total"
+        "RL to collapse", *profile.rl.arms, *study.REHEATED, "evaluation", "analyses: RL",
+        "analyses: reheating", "analyses: evaluation", "entropy checks", "total",
     ]
     # Nothing is extrapolated to a CPU.
     trained = table.drop(index=["PR-scale", "PR-scale*"])["hours"]
@@ -254,8 +282,70 @@ def test_every_profile_has_a_plan(name):
     ("smoke", "measured in results/laptop"),
 ])
 def test_what_is_printed_says_where_hours_come_from(name, source, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["plan", "--profile", name])
+    monkeypatch.setattr("sys.argv", ["companion", "plan", "--profile", name])
     monkeypatch.setenv("COLUMNS", "400")
-    plan.main()
+    cli.main()
     printed = capsys.readouterr().out
     assert source in printed and "RL to collapse" in printed and "weights" in printed
+
+
+def test_the_page_for_the_paper_scale_says_what_the_plan_says():
+    page = (ROOT / "docs" / "paper-scale.md").read_text().splitlines()
+    rows = {line.split(" | ")[0]: line for line in page if line.startswith("| ")}
+    totals = [plan.plan(load(name)).loc["total"] for name in ("qwen3-0.6b", "qwen3-4b", "qwen3-8b")]
+    hours = " | ".join(f"{total['hours']:.0f}" for total in totals)
+    assert f"| {hours} |" in rows["| everything, hours at most (`make plan`)"]
+    disk = " | ".join(
+        f"{total['disk_gib'] / 1024:.2f} + {total['scratch_gib'] / 1024:.2f} TiB" for total in totals
+    )
+    assert f"| {disk} |" in rows["| disk, and scratch beside it (`make plan`)"]
+
+
+# --- Commands -------------------------------------------------------------------------------
+
+
+def test_a_printed_command_is_the_one_that_runs(capsys):
+    profile = load("laptop")
+    verl, swift, _ = [shlex.split(lines[-1]) for lines in dry_run.commands(profile).values()]
+    own = rl.environment(profile, dry_run.RUN)
+    assert verl[: len(own) + 1] == ["env", *(f"{name}={value}" for name, value in own.items())]
+    assert verl[len(own) + 1 :] == rl.command(
+        profile, start=dry_run.POLICY, folder=dry_run.RUN, steps=profile.rl.collapse.max_steps,
+        temperature=profile.rl.rollout_temperature, stop_entropy=profile.rl.collapse.entropy,
+    )
+    own = reheat.environment(profile)
+    assert swift == [
+        "env", *(f"{name}={value}" for name, value in own.items()),
+        *reheat.command(profile, dry_run.POLICY, dry_run.RUN),
+    ]
+    dry_run.show(profile)
+    assert shlex.join(swift) in capsys.readouterr().out.splitlines()
+
+
+def test_several_nodes_commands_are_submitted_with_their_environment():
+    several = dry_run.commands(load(hardware__nodes=2))
+    for (submit, line), name in zip(several.values(), ("verl", "ms-swift", "verl"), strict=True):
+        words = shlex.split(submit)
+        assert words[1:3] == ["job", "submit"] and words[-2:] == ["bash", f"RUN/{name}.sh"]
+        asked = json.loads(words[words.index("--runtime-env-json") + 1])["env_vars"]
+        given = dict(word.split("=", 1) for word in shlex.split(line)[1 : len(asked)])
+        assert asked == given | {"RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
+    assert "companion.adapters.every_node 2 8" in several["reheating (ms-swift)"][1]
+
+
+@pytest.mark.parametrize("command", ["doctor", "plan", "reproduce", "publish", "figures"])
+def test_an_unknown_profile_ends_a_command_with_a_sentence(command, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["companion", command, "--profile", "qwen3-5b"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"companion {command}: error:") and "use one of laptop, qwen3" in said
+
+
+def test_every_command_is_a_module_with_a_main(monkeypatch):
+    for module in cli.COMMANDS.values():
+        assert callable(importlib.import_module(module).main)
+    monkeypatch.setattr("sys.argv", ["companion", "trian"])
+    with pytest.raises(SystemExit, match="'trian' is no command; use one of doctor, plan"):
+        cli.main()

@@ -61,7 +61,7 @@ def finished(root, monkeypatch):
     monkeypatch.setattr(study, "roles", lambda profile: roles)
 
     def not_made(profile):
-        raise ValueError("run cka is not finished here")
+        raise runs.NotFinished("run cka is not finished here")
 
     monkeypatch.setattr(experiments, "roles", not_made)
     return [*training.values(), *evaluations.values()]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion.analysis.representation import CKA, HSIC
 
@@ -24,8 +25,8 @@ def gram_cka(x, y, unbiased):
     return hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt()
 
 
-def streamed(x, y, cuts=(7, 20)):
-    cka = CKA()
+def streamed(x, y, cuts=(7, 20), **which):
+    cka = CKA(**which)
     for part_x, part_y in zip(x.tensor_split(cuts, 1), y.tensor_split(cuts, 1), strict=True):
         cka.update(part_x, part_y)
     return cka
@@ -44,12 +45,60 @@ def activations():
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
 def test_equals_the_definition_for_every_pair_of_layers(activations, estimator):
     x, y = activations
-    ours = getattr(streamed(x, y), estimator)
-    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)  # or the definition loses digits
+    ours = streamed(x, y).values(estimator)
+    assert len(ours) == 6
+    # Centred, or the definition loses digits.
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     for i in range(2):
         for j in range(3):
             expected = gram_cka(x[i], y[j], estimator == "unbiased")
             assert ours[i, j] == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_products_in_fp32_are_precise_enough(activations, estimator):
+    x, y = activations
+    x[..., 0] *= 1000  # Qwen3's few channels of huge activations
+    x, y = x.float(), y.float()
+    exact, ours = (streamed(*pair).values(estimator) for pair in ((x.double(), y.double()), (x, y)))
+    assert ours == pytest.approx(exact, abs=2e-6)
+    assert ours != exact
+
+
+def test_the_same_layer_alone_is_the_diagonal(activations):
+    x, y = activations
+    every, same = streamed(x, y[1:]), streamed(x, y[1:], same_layer=True)
+    for estimator in ("biased", "unbiased"):
+        values = every.values(estimator)
+        assert same.values(estimator) == {pair: values[pair] for pair in [(0, 0), (1, 1)]}
+    assert same.tokens == 40
+    with pytest.raises(ValueError, match="longer"):
+        streamed(x, y, same_layer=True)
+
+
+class Largest(TorchDispatchMode):
+    """The most elements that any tensor made within this context has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("tokens", [8, 800])
+def test_memory_is_that_of_one_pair_of_layers(tokens):
+    """Nothing made is larger than one layer's tokens or the matrices that stay, one a pair."""
+    cka, x, y = CKA(), torch.rand(6, tokens, 16), torch.rand(7, tokens, 24)
+    with Largest() as largest:
+        cka.update(x, y)
+        cka.update(x, y)
+        cka.table()
+    kept = 6 * 7 * (16 * 24)
+    assert largest.elements == max(kept, tokens * 24)
+    assert sum(part.numel() for part in cka.cross.sums) == kept + 6 * 7 * (2 * (16 + 24) + 3)
 
 
 @given(st.lists(st.integers(1, 39), max_size=5), st.integers(0, 100), st.floats(0.01, 50))
@@ -61,23 +110,23 @@ def test_batches_rotations_scales_and_offsets_do_not_matter(cuts, seed, scale):
     )
     turn = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
     one, other = streamed(x, y, ()), streamed(x, scale * y @ turn + 7, sorted(cuts))
-    assert torch.allclose(one.biased, other.biased, atol=1e-9)
-    assert torch.allclose(one.unbiased, other.unbiased, atol=1e-9)
+    for estimator in ("biased", "unbiased"):
+        assert one.values(estimator)[0, 0] == pytest.approx(other.values(estimator)[0, 0], abs=1e-9)
 
 
 def test_one_with_itself_and_near_zero_with_noise():
     x = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(1))
     noise = torch.randn(1, 400, 50, generator=torch.Generator().manual_seed(2))
-    assert streamed(x, x).biased.item() == pytest.approx(1)
-    assert streamed(x, x).unbiased.item() == pytest.approx(1)
-    apart = streamed(x, noise)
-    assert abs(apart.unbiased.item()) < 0.02 < 0.08 < apart.biased.item()  # its known bias
+    same, apart = streamed(x, x).table(), streamed(x, noise).table()
+    assert same["cka"].tolist() == pytest.approx([1, 1])
+    biased, unbiased = apart.sort_values("estimator")["cka"]
+    assert abs(unbiased) < 0.02 < 0.08 < biased  # its known bias
 
 
 def test_bad_input_is_one_sentence():
     with pytest.raises(ValueError, match="x has 3 tokens and y 4; give both the same tokens"):
-        HSIC().update(torch.zeros(3, 2), torch.zeros(4, 2))
+        HSIC().update(torch.zeros(1, 3, 2), torch.zeros(1, 4, 2))
     few = HSIC()
-    few.update(torch.zeros(3, 2), torch.zeros(3, 2))
+    few.update(torch.zeros(1, 3, 2), torch.zeros(1, 3, 2))
     with pytest.raises(ValueError, match="3 tokens are too few for unbiased CKA"):
         few.unbiased()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from companion import params, rl, runs
+from companion import params, policies, reheat, rl, runs
 from companion.analysis.statistics import Estimate
 
 FOLDER = Path("runs/x")
@@ -218,9 +218,35 @@ def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypa
     child = fake_verl(run, {2: 0.9, 4: 0.8, 6: 0.7})
     monkeypatch.setattr(rl, "launch", child)
     rl._train(profile(), run, "plain", 1.0)
-    assert child.starts == [2]
+    assert child.starts == [2] and run.record["resumed_at"] == 2
+    assert not any("resume_from_path" in word for word in run.record["command"])
     assert list(run.metrics["step"]) == [0, 1, 2, 3, 4, 5, 6]
     assert run.result == {"step": 6, "token_entropy": 0.7, "collapsed": False}
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def test_a_second_call_leaves_a_training_that_runs_alone(run):
+    with run.recording():
+        rl._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+        (run.folder / "verl.jsonl").write_text("{}\n")
+        before = contents(run.folder)
+        with pytest.raises(RuntimeError, match="is being made by another process"):
+            rl._train(profile(), run, "plain", 1.0)
+        assert contents(run.folder) == before
+
+
+def test_reading_a_study_leaves_an_interrupted_training_alone(run):
+    run.folder.mkdir(parents=True)
+    rl._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+    before = contents(run.folder)
+    with runs.finished_only(), pytest.raises(runs.NotFinished):
+        rl._train(profile(), run, "plain", 1.0)
+    assert contents(run.folder) == before
 
 
 def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
@@ -234,6 +260,15 @@ def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypat
 def test_optimizer_is_kept_only_for_the_collapse_runs_own_policy(run):
     with pytest.raises(ValueError, match="keep_optimizer needs"):
         rl._optimizer_of(run, run.inputs["policy"])
+
+
+def test_a_prompt_longer_than_the_limit_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    short = params.load("smoke", {"task.max_prompt_tokens": 10})
+    for train in (rl.collapse, lambda p: reheat.reheat(p, policies.base(p), force=True)):
+        with pytest.raises(ValueError, match=r"max_prompt_tokens is 10 .* prompt has \d+ tokens"):
+            train(short)
+    assert not (tmp_path / "runs").exists()
 
 
 # --- With verl ------------------------------------------------------------------------------

@@ -58,13 +58,15 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     run = open_run(policy, steps=1)
     assert not run.finished
     command = [sys.executable, "-m", "x", f"--in={policy}"]
-    with run.recording(command, {"LOG": f"{run.folder}/log"}, arm="plain") as result:
+    with run.recording(arm="plain") as result:
+        run.note_command(command, {"LOG": f"{run.folder}/log"}, resumed_at=3)
         result["entropy"] = 0.1
     assert run.finished and run.result == {"entropy": 0.1}
     record = run.record
     assert record["settings"] == {"steps": 1}
     assert record["command"][0] == "python"
-    assert record["arm"] == "plain" and record["environment"]["LOG"].startswith("runs/")
+    assert record["arm"] == "plain" and record["resumed_at"] == 3
+    assert record["environment"]["LOG"].startswith("runs/")
     assert str(root) not in (run.folder / "run.json").read_text()
     assert {"torch", "verl", "ms-swift", "transformers"} <= set(record["versions"])
     assert {"revision", "dirty"} == set(record["git"])
@@ -94,9 +96,10 @@ def test_a_killed_run_is_not_taken_for_finished(root, policy):
     )
     subprocess.run([sys.executable, "-c", child], check=False)
     assert run.record["status"] == "running" and not run.finished
+    run._write(run.record | {"seconds": 1000.0})  # of the tries before it
     with run.recording():  # the dead process' lock is gone with it
         pass
-    assert run.finished
+    assert run.finished and run.record["seconds"] >= 1000
 
 
 def test_a_run_is_made_by_one_process_at_a_time(root, policy):
@@ -104,16 +107,21 @@ def test_a_run_is_made_by_one_process_at_a_time(root, policy):
     with run.recording(), pytest.raises(RuntimeError, match="is being made by another process"):
         with run.recording():
             pass
+    with pytest.raises(RuntimeError, match="was finished by another process meanwhile"):
+        with run.recording():  # both had seen it unfinished
+            pass
+    assert run.finished
 
 
 def test_run_json_is_never_half_written(root, policy, monkeypatch):
     run = open_run(policy)
     with run.recording():
-        pass
-    monkeypatch.setattr(json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError), run.recording():
-        pass
-    monkeypatch.undo()
+        run.note_command(["verl"], {}, None)
+        with monkeypatch.context() as patch:
+            patch.setattr(json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+            with pytest.raises(OSError):
+                run.note_command(["swift"], {}, None)
+        assert run.record["command"] == ["verl"]
     assert run.finished
 
 

@@ -151,3 +151,14 @@ def test_vllm_says_why_it_fails(tmp_path):
     with pytest.raises(RuntimeError, match="(?s)vLLM failed:.*no-policy"):
         with opened(tmp_path / "no-policy", SMOKE, "vllm") as sampler:
             sampler(PROMPTS, **SETTINGS)
+    with pytest.raises(RuntimeError, match="(?s)vLLM failed:.*no-policy"):  # ended before it is asked
+        with vllm_engine._started(tmp_path / "no-policy", SMOKE.hardware, "", tmp_path) as engine:
+            engine.process.wait()
+            engine.ask({})
+            engine.answers()
+
+
+def test_a_draw_at_the_very_end_takes_a_token_that_has_probability():
+    probs = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
+    for uniform, token in ((0.0, 0), (0.3, 1), (1.0, 1)):  # 1.0: what rounding makes of just below
+        assert _draw(probs, 1.0, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]

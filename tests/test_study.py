@@ -68,6 +68,35 @@ def test_a_process_of_its_own_measures_the_same_entropy():
     assert Estimate(**json.loads(out.splitlines()[-1])) == evaluate.token_entropy(study.base(SMOKE), SMOKE)
 
 
+def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Answers are kept a suite at a time, whatever fails after them; the result is as without."""
+    monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "once")
+    few = params.load("smoke", {"task.validation_problems": 2, "evaluation.samples": 2})
+    whole_samples = collect.samples([evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")])
+
+    monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "again")
+    real, judged = evaluate._judged, []
+
+    def third_fails(asked, *rest):
+        if len(judged) == 2:
+            judged.append("fault")
+            raise OSError("disk full")
+        judged.append(asked["suite"].iloc[0])
+        return real(asked, *rest)
+
+    monkeypatch.setattr(evaluate, "_judged", third_fails)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "token_entropy", lambda *_: (_ for _ in ()).throw(OSError("no engine")))
+        for fault in ("disk full", "no engine"):
+            with pytest.raises(OSError, match=fault):
+                evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")
+    run = evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")
+    suites = list(whole_samples["suite"].unique())
+    assert judged == [*suites[:2], "fault", *suites[2:]]
+    assert [path.name for path in run.folder.glob("samples*")] == ["samples.parquet"]
+    assert collect.samples([run]).equals(whole_samples)
+
+
 def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path)
     base = study.base(SMOKE)

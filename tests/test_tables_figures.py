@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import figures, report, study, tables
+from companion import figures, params, report, study, tables, tasks
 
 SUITES = ["easy", "hard"]
 
@@ -43,6 +43,26 @@ def test_gains_are_against_the_named_policy_and_leave_it_out():
     gains = tables.gains(samples({"a": 0.25, "b": 0.75}), SUITES, against="a")
     assert list(gains.index) == ["b"]
     assert gains.loc["b", "avg@4"].value == 50 and gains.loc["b", "pass@4"].value == 0
+
+
+def test_a_suite_that_is_left_out_has_an_empty_table(tmp_path):
+    frame = samples({"Base": 0.25})
+    few = params.load("smoke", {"task.leave_out": [tasks.ood(params.load("smoke"))]})
+    table = tables.ood(frame, few)
+    assert tables.show(table).empty
+    report.save_estimates(tmp_path, "ood", table)
+    whole = tables.ood(frame.replace({"suite": {"hard": few.task.leave_out[0]}}), params.load("smoke"))
+    assert whole.loc["Base", "avg@4"].value == 25
+
+
+def test_single_seeds_average_to_the_whole():
+    frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
+    frame.loc[(frame["seed"] == 2) & (frame["label"] == "Base"), "correct"] = False
+    by_seed = tables.avg_by_seed(frame, SUITES)
+    assert by_seed.loc["Base"].to_dict() == {1: 25, 2: 0}
+    whole = tables.table1(frame, SUITES)["Avg", "avg@4"]
+    for label in ("Base", "+DAPO"):
+        assert by_seed.loc[label].mean() == pytest.approx(whole[label].value)
 
 
 def test_tidy_keeps_every_number_and_csv_reads_back(tmp_path):

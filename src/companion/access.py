@@ -15,7 +15,10 @@ from companion.tasks import benchmarks
 
 THERE = "on the hub"
 SILENT = "the Hugging Face hub does not answer"
-GATED = "gated: accept its terms on its page of the hub, then `hf auth login`"
+GATED = (
+    "gated: accept its terms on its page of the hub, then `hf auth login`, or name it in "
+    "task.leave_out"
+)
 UNKNOWN = "not on the hub by this name, or private"
 
 
@@ -35,9 +38,9 @@ def to_data(task: params.Task) -> tuple[bool, str]:
     """The data sets of a profile's task."""
     if task.name == "countdown":
         return True, "made by rule"
-    suites = tasks.of(task.name)
-    names = (suites.TRAINING, *suites.SUITES, suites.OOD)
-    sources = {name: benchmarks.BENCHMARKS[name] for name in names}
+    module = tasks.of(task.name)
+    names = {module.TRAINING, *module.suites("test")} - set(task.leave_out)
+    sources = {name: source for name, source in benchmarks.BENCHMARKS.items() if name in names}
     folder = benchmarks.folder_of(task)
     if folder:
         missing = missing_files(folder, sources)

@@ -1,6 +1,6 @@
 """Does this machine have what a profile needs? Looks, says what is wrong, and changes nothing.
 
-    python -m companion.doctor --profile qwen3-4b
+    companion doctor --profile qwen3-4b
 
 Ends with status 1 if anything is missing that the profile needs. Of a cluster it sees this node.
 """
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from companion import access, machine, params
+from companion import access, cli, machine
 from companion.memory import GPU_GIB, host_gib, peaks
 from companion.params import Profile
 from companion.plan import plan, show
@@ -168,7 +168,8 @@ def model(profile: Profile, ok: bool, found: str) -> Check:
 def data_sets(profile: Profile, ok: bool, found: str) -> Check:
     return Check(
         "data sets", found, "" if profile.task.name == "countdown" else "all of them", ok,
-        "No run starts: check the network and the login, or name a folder in COMPANION_DATA_DIR.",
+        "No evaluation starts, and without the training file no run: check the network and the "
+        "login, name a folder in COMPANION_DATA_DIR, or a benchmark in task.leave_out.",
     )
 
 
@@ -184,8 +185,8 @@ def cluster(nodes: int, address: str | None, answers: Callable[[str], bool]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop")
-    profile = params.load(parser.parse_args().profile)
+    parser.add_argument("--profile", type=cli.profile, default="laptop")
+    profile = parser.parse_args().profile
     table = examine(profile).set_index("check")
     wrong = table[~table["ok"]]
     show(
@@ -194,7 +195,3 @@ def main() -> None:
         [f"{name}: {why}" for name, why in wrong["cost"].items()],
     )
     sys.exit(1 if len(wrong) else 0)
-
-
-if __name__ == "__main__":
-    main()

@@ -138,9 +138,11 @@ def evaluate(
         return run
     with run.recording(data=tasks.source(profile, split)) as result:
         samples = _sample(run, rows, profile, policy, engine)
-        samples.to_parquet(run.folder / "samples.parquet", index=False)
+        _write_samples(run.folder / "samples.parquet", samples)
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
+    for part in run.folder.glob("samples-*.parquet"):  # not before: a failed run resumes from them
+        part.unlink()
     return run
 
 
@@ -182,7 +184,7 @@ def _questions(profile: Profile, split: str) -> pd.DataFrame:
 def _sample(
     run: runs.Run, rows: pd.DataFrame, profile: Profile, policy: Path, engine: str
 ) -> pd.DataFrame:
-    """The rows with the policy's answers, a suite at a time; suites of an earlier try are kept.
+    """The rows with the policy's answers, a suite at a time; suites of an earlier try are reused.
 
     Adds answer, ended, tokens (their number), token_ids, and what `tasks.judge` says.
     """
@@ -200,12 +202,9 @@ def _sample(
                     temperature=settings.temperature, top_p=settings.top_p, seed=profile.seed,
                     first=int(asked.index[0]),
                 )
-                _write_part(part, _judged(asked, answers, profile))
+                _write_samples(part, _judged(asked, answers, profile))
             parts.append(part)
-    samples = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
-    for part in parts:
-        part.unlink()
-    return samples
+    return pd.concat(map(pd.read_parquet, parts), ignore_index=True)
 
 
 def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataFrame:
@@ -217,7 +216,7 @@ def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataF
     )
 
 
-def _write_part(path: Path, samples: pd.DataFrame) -> None:
+def _write_samples(path: Path, samples: pd.DataFrame) -> None:
     partial = path.with_suffix(".partial")
     samples.to_parquet(partial, index=False)
     partial.replace(path)

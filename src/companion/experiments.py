@@ -24,8 +24,9 @@ def path(profile: Profile) -> dict[int, Path]:
     `analysis.checkpoints` of them, evenly spaced, the last one included (Fig. 4 to 6, Table 2).
     """
     run = study.reheated(profile)["PR-FKL"]
-    policies = {0: study.collapsed(profile), **reheat.checkpoints(run)}
-    policies = {step: policy for step, policy in policies.items() if step <= run.result["step"]}
+    last = run.result["step"]
+    kept = {step: policy for step, policy in reheat.checkpoints(run).items() if step < last}
+    policies = {0: study.collapsed(profile), **kept, last: run.policy}
     at = np.linspace(0, len(policies) - 1, min(profile.analysis.checkpoints, len(policies)))
     steps = sorted(policies)
     return {steps[i]: policies[steps[i]] for i in at.round().astype(int)}
@@ -104,6 +105,11 @@ def scarce(profile: Profile) -> dict[str, Run]:
     prompts as well, is therefore forced, and ends once the entropy has risen by the same factor
     as in the study; a batch of it holds at most four answers to a prompt.
     """
+    if not profile.reheat.recovery_entropy:
+        raise ValueError(
+            "reheat.recovery_entropy is null, and RL on few prompts reheats by its factor over "
+            "rl.collapse.entropy; give it in nats"
+        )
     factor = profile.reheat.recovery_entropy / profile.rl.collapse.entropy
     prompts = profile.analysis.scarce_problems
     few = params.change(profile, {

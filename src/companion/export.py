@@ -1,6 +1,6 @@
 """An evaluation in the format of lm-evaluation-harness, for the tools that read its results.
 
-    python -m companion.export runs/qwen3-4b/evaluate-… lm-eval/
+    companion export runs/qwen3-4b/evaluate-… lm-eval/
 
 Written after lm_eval/loggers/evaluation_tracker.py (0.4): results_<date>.json with averages and
 their standard errors, and samples_<task>_<date>.jsonl with a line a problem.
@@ -122,7 +122,3 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to write")
     arguments = parser.parse_args()
     print(export(runs.read_run(arguments.run), arguments.folder))
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 RAY = str(Path(sys.executable).with_name("ray"))
+PASSED_ON = ("COMPANION_", "HF_", "HUGGING_FACE_")
+"""Prefixes of the caller's variables that a job of a cluster gets: where data and models lie."""
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Not these: Ray's dashboard shows a job's environment. `hf auth login` keeps a token in HF_HOME."""
 
 
 def launch(
@@ -33,19 +37,16 @@ def launch(
         RuntimeError: the command failed; the message ends with the last lines of its log.
     """
     job = f"{log.parent.name}-{uuid.uuid4().hex[:6]}" if on_cluster else None
+    own = dict(os.environ)
     if job:
-        # verl gives its processes variables of its own, which Ray would refuse to add to the job's.
-        environment = {**environment, "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
+        environment = {**passed_on(own), **environment}
         script = write_script(words, environment, log.with_suffix(".sh"))
-        # For the job's processes on other nodes, too; the script says it for a reader.
-        everywhere = json.dumps({"env_vars": dict(environment)})
-        words = [
-            RAY, "job", "submit", "--submission-id", job, "--runtime-env-json", everywhere, "--",
-            "bash", str(script),
-        ]
+        words = submission(job, script, environment)
+    else:
+        own.pop("RAY_ADDRESS", None)  # verl starts a Ray of its own, and would ask this one instead
     with open(log, "a") as file:
         process = subprocess.Popen(
-            words, env=os.environ | dict(environment), stdout=file, stderr=subprocess.STDOUT,
+            words, env=own | dict(environment), stdout=file, stderr=subprocess.STDOUT,
             cwd=log.parent, start_new_session=True,
         )
         try:
@@ -60,6 +61,27 @@ def launch(
     if process.returncode:
         tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
         raise RuntimeError(f"{log.stem} failed; the end of its log:\n{tail}")
+
+
+def passed_on(own: Mapping[str, str]) -> dict[str, str]:
+    """Of a process's environment what its job on a cluster needs, too."""
+    return {
+        name: value for name, value in own.items()
+        if name.startswith(PASSED_ON) and name not in SECRETS
+    }
+
+
+def submission(job: str, script: Path, environment: Mapping[str, str]) -> list[str]:
+    """The command that submits `script` to the cluster in $RAY_ADDRESS and waits for its end.
+
+    The environment is for the job's processes on other nodes; the script says it for a reader.
+    """
+    # verl gives its processes variables of its own, which Ray would refuse to add to the job's.
+    variables = {**environment, "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
+    return [
+        RAY, "job", "submit", "--submission-id", job,
+        "--runtime-env-json", json.dumps({"env_vars": variables}), "--", "bash", str(script),
+    ]
 
 
 def write_script(words: list[str], environment: Mapping[str, str], path: Path) -> Path:

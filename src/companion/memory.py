@@ -129,12 +129,18 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
         | _vllm(model, share["reheating"]),
         ("reheating", "update"): _sharded(model, ranks, moments(profile))
         | _passing(model, heat_tokens, LOGIT_BYTES["reheating"]),
+        # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
+        ("reheating", "measure"): _kept(model, ranks, moments(profile))
+        | _vllm(model, share["evaluation"], hardware.tensor_parallel),
         ("evaluation", "rollout"): _vllm(model, share["evaluation"], hardware.tensor_parallel),
     })
 
 
 def host_gib(profile: Profile) -> float:
-    """Peak host memory of a node in GiB: processes, what its GPUs put off there, a checkpoint."""
+    """Peak host memory of a node in GiB: processes, what its GPUs put off there, a checkpoint.
+
+    More than the analyses take there when nothing trains (Fig. 3's sums, Fig. 8's gradients).
+    """
     if profile.hardware.platform == "cpu":
         return float(peaks(profile)["total"].max())
     nodes, gpus = profile.hardware.nodes, profile.hardware.gpus_per_node
@@ -151,9 +157,14 @@ def moments(profile: Profile) -> int:
 
 
 def _sharded(model: Shape, ranks: int, optimizer: int) -> dict[str, float]:
-    """Bytes of a rank's shard: weights and gradients in fp32, `optimizer` bytes a parameter."""
+    """Bytes of a rank's shard in an update: `_kept`, and gradients in fp32."""
+    return _kept(model, ranks, optimizer) | {"gradients": 4 * model.parameters / ranks}
+
+
+def _kept(model: Shape, ranks: int, optimizer: int) -> dict[str, float]:
+    """Bytes of a rank's shard: weights in fp32, `optimizer` bytes a parameter."""
     each = model.parameters / ranks
-    return {"weights": 4 * each, "gradients": 4 * each, "optimizer": optimizer * each}
+    return {"weights": 4 * each, "optimizer": optimizer * each}
 
 
 def _passing(model: Shape, tokens: int, logit_bytes: int) -> dict[str, float]:

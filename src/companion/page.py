@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Exhibit:
     """For a figure: what it shows, for those who cannot see it."""
     table: pd.DataFrame | None = None
     """For a table: its text."""
+    more: Sequence[str] = ()
+    """Further tables behind a figure, such as "gradients"."""
     reported: pd.DataFrame | None = None
     """The paper's own table, to stand beside it."""
 

@@ -67,7 +67,23 @@ class Task(Section):
     """Validation problems a suite: for choosing settings, never for reporting."""
     test_problems: PositiveInt | None
     """Test problems a suite: for reporting, never for choosing; None: all there are."""
+    leave_out: list[str] = []
+    """Suites that are not asked, such as GPQA Main by those who have no access to it."""
     max_prompt_tokens: PositiveInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Task:
+        if not self.leave_out:
+            return self
+        from companion import tasks  # seconds, for mathematics
+
+        suites, ood = tasks.of(self.name).suites("test"), tasks.of(self.name).OOD
+        if not set(self.leave_out) <= set(suites) or set(suites) <= {*self.leave_out, ood}:
+            raise ValueError(
+                f"leave_out is {self.leave_out} and must name some of {', '.join(suites)}, and leave "
+                "one to average over"
+            )
+        return self
 
 
 class Collapse(Section):
@@ -121,9 +137,11 @@ class RL(Section):
 
     @model_validator(mode="after")
     def _check(self) -> RL:
-        if self.arms[:1] != ["+DAPO"] or len(set(self.arms)) < len(self.arms):
+        unique = len(set(self.arms)) == len(self.arms)
+        if self.arms[:1] != ["+DAPO"] or "+DAPO w/ PR-FKL" not in self.arms or not unique:
             raise ValueError(
-                f"arms is {self.arms} and must begin with '+DAPO' and name every arm once"
+                f"arms is {self.arms} and must begin with '+DAPO', hold '+DAPO w/ PR-FKL', the "
+                "method, and name every arm once"
             )
         return self
 
@@ -272,6 +290,8 @@ def _validated(values: dict[str, Any], changes: dict[str, Any]) -> Profile:
         section = values
         for part in path:
             section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise ValueError(f"'{dotted}' is no field of a profile; '{part}' has no parts")
         section[last] = value
     try:
         return Profile(**values)

@@ -1,6 +1,6 @@
 """What a profile costs before anything starts: memory, tokens, hours and disk, stage by stage.
 
-    python -m companion.plan --profile qwen3-4b
+`companion plan` prints it, and the commands (dry_run.py).
 
 Hours are an extrapolation of the paper's Table 6: the seconds of a step of its nearest model, on
 8 H800 GPUs, in proportion to parameters, to answers x longest answer and to one over the number
@@ -10,7 +10,6 @@ costs in RL, where it is also learned from. Every stage is taken to run to its l
 
 from __future__ import annotations
 
-import argparse
 import math
 from typing import get_args
 
@@ -18,8 +17,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from companion import paper, params, tasks
-from companion.memory import GIB, GPU_GIB, host_gib, moments, peaks, shape
+from companion import paper, tasks
+from companion.memory import GIB, host_gib, moments, peaks, shape
 from companion.params import Arm, Profile
 from companion.tasks.benchmarks import BENCHMARKS
 
@@ -30,7 +29,7 @@ HIGHEST = ("memory_gib", "scratch_gib")
 """Columns that do not add up."""
 
 
-def plan(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
+def plan(profile: Profile) -> pd.DataFrame:
     """One row a stage, and their total.
 
     Columns:
@@ -54,12 +53,13 @@ def plan(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
             disk=policy * (1 + 4 * stays), scratch=policy * 4 * (2 - stays),
         )
 
-    saved = math.ceil(heat.max_steps / heat.check_every) if heat.keep_checkpoints else 2
-    stays = saved * policy if heat.keep_checkpoints else 0.0
-    written = saved * policy * (1 + moments(profile) / 4)
+    # A checkpoint of ms-swift's: the policy, and beside it the moments and, by FSDP, the weights
+    # once more. Two are whole, and a third while it is saved; of earlier ones the policy may stay.
+    state = policy * (moments(profile) / 4 + (profile.hardware.platform == "gpu"))
+    path = math.ceil(heat.max_steps / heat.check_every) if heat.keep_checkpoints else 0
     reheated = _row(
         profile, "reheating", heat.batch_size, heat.max_completion_tokens, heat.max_steps,
-        disk=stays + policy, scratch=written - stays,
+        disk=policy * (path + 1), scratch=3 * (state + (0 if path else policy)),
     )
     rows = {"RL to collapse": trained(rl.collapse.max_steps, stays=1)}
     rows |= {arm: trained(rl.continued_steps, stays=0) for arm in rl.arms}
@@ -68,14 +68,32 @@ def plan(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
         for name in REHEATED
     }
     policies = ["Base", "Collapsed", *REHEATED, *rl.arms]
-    drawn = len(policies) * _test_problems(profile) * asked.samples
-    checks = len(policies) + _checks(profile)
-    rows["evaluation"] = _row(profile, "evaluation", drawn, asked.max_new_tokens)
-    rows["entropy checks"] = _row(
-        profile, "evaluation", checks * profile.entropy.prompts, asked.max_new_tokens
-    )
+    heatings, scarce = _analyses(profile)
+    between = profile.analysis.checkpoints - 2  # of Fig. 4's policies, whose ends are the study's
+    sampled = _test_problems(profile) * asked.samples
+    checks = len(policies) + between + _checks(profile)
+    rows |= {
+        "evaluation": _row(
+            profile, "evaluation", len(policies) * sampled, asked.max_new_tokens
+        ),
+        "analyses: RL": _row(
+            profile, "RL", answers * sum(scarce), rl.max_response_tokens,
+            disk=policy * (4 + len(scarce)), scratch=policy * 8,
+        ),
+        "analyses: reheating": _row(
+            profile, "reheating", sum(batch * steps for batch, steps in heatings),
+            heat.max_completion_tokens,
+            disk=policy * len(heatings), scratch=3 * (state + policy),
+        ),
+        "analyses: evaluation": _row(
+            profile, "evaluation", between * sampled, asked.max_new_tokens
+        ),
+        "entropy checks": _row(
+            profile, "evaluation", checks * profile.entropy.prompts, asked.max_new_tokens
+        ),
+    }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    highest = peaks(profile, gpu_gib)["total"].groupby(level="stage").max()
+    highest = peaks(profile)["total"].groupby(level="stage").max()
     table.insert(0, "memory_gib", table.pop("stage").map(highest).fillna(policy))
     total = {
         name: table[name].max() if name in HIGHEST else table[name].sum(skipna=False)
@@ -134,12 +152,28 @@ def _gpus() -> int:
     return int(paper.text().query("location == 'App. G' and quantity == 'GPUs'")["value"].item())
 
 
+def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
+    """What experiments.py adds to the study: batch and steps of its reheatings, steps of its RL."""
+    heat, extra = profile.reheat, profile.analysis
+    as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 1  # plain SGD, taus, cooling
+    heatings = [
+        *[(heat.batch_size, heat.max_steps)] * as_studied,
+        (heat.batch_size, extra.base_steps),
+        (extra.long_batch_size, extra.long_steps),
+        (min(heat.batch_size, 4 * extra.scarce_problems), heat.max_steps),
+    ]
+    return heatings, [extra.scarce_steps] * 3  # to the fork, and two arms from there
+
+
 def _checks(profile: Profile) -> int:
-    """Entropy checks beside those of the evaluation: of every start and every checkpoint."""
+    """Entropy checks beside those of evaluated policies: of every start and every checkpoint."""
     rl, heat = profile.rl, profile.reheat
-    runs = [rl.collapse.max_steps, *(rl.continued_steps for _ in rl.arms)]
-    trained = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in runs)
-    return trained + 2 * (1 + math.ceil(heat.max_steps / heat.check_every)) + 1 + TRIALS
+    heatings, scarce = _analyses(profile)
+    trained = [rl.collapse.max_steps, *(rl.continued_steps for _ in rl.arms), *scarce]
+    heated = [heat.max_steps, heat.max_steps, *(steps for _, steps in heatings)]
+    checks = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in trained)
+    checks += sum(1 + math.ceil(steps / heat.check_every) for steps in heated)
+    return checks + 1 + TRIALS
 
 
 def _test_problems(profile: Profile) -> int:
@@ -147,7 +181,7 @@ def _test_problems(profile: Profile) -> int:
     asked = profile.task.test_problems
     sizes = [
         BENCHMARKS[suite].problems if suite in BENCHMARKS else asked
-        for suite in tasks.of(profile.task.name).suites("test")
+        for suite in tasks.asked(profile, "test")
     ]
     return sum(min(size, asked or size) for size in sizes)
 
@@ -161,7 +195,8 @@ def notes(profile: Profile) -> list[str]:
         "Tokens and hours: at most; collapse and recovery may come before the last step.",
         "Disk stays; scratch is there beside it while a stage runs. The totals of memory and of "
         "scratch are the highest.",
-        "Not counted: the analyses of notebooks 05 to 09.",
+        "Analyses: the runs that notebooks 05 to 09 add; the few answers they draw to look at are "
+        "not counted.",
     ]
     if profile.hardware.platform == "cpu":
         return ["Hours: measured in results/laptop (run.json, seconds).", *lines]
@@ -203,13 +238,3 @@ def report(profile: Profile) -> None:
     parts = peaks(profile).T
     parts.columns = [", ".join(names) for names in parts]
     show(parts.rename({"cache_tokens": "tokens in the cache"}), "Peak memory by its parts, in GiB")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop")
-    report(params.load(parser.parse_args().profile))
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from companion import runs
+from companion import runs, tasks
 from companion.params import ROOT, Profile
 
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
@@ -20,6 +20,21 @@ def base(profile: Profile) -> Path:
     """
     folder = ROOT / profile.task.base
     return runs.check_policy(folder if folder.is_dir() else _download(profile.task.base))
+
+
+def check_prompts(profile: Profile, policy: Path) -> None:
+    """ValueError if a training prompt is too long: verl would end there, ms-swift leave it out."""
+    from transformers import AutoTokenizer
+
+    from companion.sampling import encode_prompts
+
+    prompts = [question.prompt for question in tasks.training(profile)]
+    longest = max(map(len, encode_prompts(AutoTokenizer.from_pretrained(policy), prompts)))
+    if longest > profile.task.max_prompt_tokens:
+        raise ValueError(
+            f"task.max_prompt_tokens is {profile.task.max_prompt_tokens} and the longest training "
+            f"prompt has {longest} tokens; raise it to that"
+        )
 
 
 def _download(name: str) -> Path:

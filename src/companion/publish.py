@@ -1,6 +1,6 @@
 """Copy what this machine measured to results/<profile>/, then redraw from there.
 
-    python -m companion.publish --profile laptop [--seed 2]
+    companion publish --profile laptop [--seed 2]
 
 Training never touches results/. A run that is already published is left as it is; another
 measurement for the same part of the same seed's study is refused.
@@ -15,11 +15,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from companion import experiments, params, redraw, study
+from companion import cli, experiments, params, redraw, study
 from companion.analysis import collect
 from companion.analysis.measure import MEASUREMENTS
 from companion.params import ROOT, Profile
-from companion.runs import Run, finished_only
+from companion.runs import NotFinished, Run, finished_only
 
 KEPT = ("run.json", "metrics.jsonl", "samples.parquet", MEASUREMENTS)
 """What is published of a run. Checkpoints are not (the base and one collapsed policy apart)."""
@@ -57,17 +57,21 @@ def _finished(profile: Profile) -> dict[str, dict[str, Run]]:
         roles = study.roles(profile)
         try:
             return roles | experiments.roles(profile)
-        except ValueError as error:
+        except NotFinished as error:
             print(f"only the study is published, without the analyses of notebooks 05 on: {error}")
             return roles
 
 
 def _copy(run: Run, folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        for name in KEPT:
-            if (run.folder / name).exists():
-                shutil.copy2(run.folder / name, folder / name)
+    if folder.exists():
+        return
+    partial = folder.with_suffix(".partial")  # a half-copied run must not count as published
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in KEPT:
+        if (run.folder / name).exists():
+            shutil.copy2(run.folder / name, partial / name)
+    partial.rename(folder)
 
 
 def _copy_notebooks(executed: Path, folder: Path) -> None:
@@ -99,12 +103,8 @@ def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--profile", type=cli.profile, default="laptop")
     parser.add_argument("--seed", type=int)
     arguments = parser.parse_args()
-    target = publish(params.load(arguments.profile, {"seed": arguments.seed}))
+    target = publish(params.load(arguments.profile.name, {"seed": arguments.seed}))
     print(f"published to {target.relative_to(ROOT)}/")
-
-
-if __name__ == "__main__":
-    main()

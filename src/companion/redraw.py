@@ -1,6 +1,6 @@
 """Tables, figures and report.html again from the published measurements, without training.
 
-    python -m companion.redraw --profile laptop
+    companion figures --profile laptop
 
 Table 1, Fig. 1 and Fig. 2 show all published seeds, the analyses the first seed that has them.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import figures, page, paper, params, report, study, tables, tasks, verdicts
-from companion.analysis import branching, collect
+from companion import cli, figures, page, paper, params, report, study, tables, tasks, verdicts
+from companion.analysis import branching, collect, distribution
 from companion.analysis.measure import table
 from companion.page import Exhibit
 from companion.params import ROOT, Profile
@@ -51,8 +51,9 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
     samples = collect.samples(runs["evaluations"])
     rows = study.in_order(samples, study.ROWS)
     table1 = tables.table1(rows, tasks.suites(settings), resamples)
-    ood = tables.table1(rows, [tasks.ood(settings)], resamples)
     gains = tables.gains(rows, tasks.suites(settings), study.DAPO, resamples)
+    by_seed = tables.avg_by_seed(rows, tasks.suites(settings))
+    ood = tables.ood(rows, settings)
     cost = tables.gains(
         study.in_order(samples, ["Collapsed", *study.REHEATED]), tasks.suites(settings), "Collapsed",
         resamples,
@@ -61,6 +62,7 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
         "table1": table1, "ood": ood, "gains": gains, "reheating": cost
     }.items():
         report.save_estimates(target / "tables", name, estimates)
+    report.save_plain(target / "tables", "avg_by_seed", by_seed.round(2))
 
     dynamics = collect.dynamics(runs["training"])
     fig01 = figures.fig01(gains.loc[gains.index.isin(study.ARMS)], settings.reheat.tau)
@@ -69,8 +71,8 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
     report.save_figure(target / "figures", "fig02", fig02, dynamics)
 
     evaluations, training = _names(runs["evaluations"]), _names(runs["training"])
-    verdict = verdicts.table1(gains)
-    return [
+    verdict = verdicts.table1(gains, by_seed - by_seed.loc[study.DAPO])
+    exhibits = [
         Exhibit("fig01", "Fig. 1: rollout reheating and policy reheating", verdict, "04_evaluate",
                 evaluations, "Sketches of where either acts, then each arm's gain over continued "
                 "DAPO in avg@8 and pass@8 with its interval."),
@@ -82,9 +84,15 @@ def _study(settings: Profile, index: pd.DataFrame, target: Path) -> list[Exhibit
                 "collapse, then one line for each arm."),
         Exhibit("reheating", "Reheating alone: points against the collapsed policy",
                 verdicts.reheating(cost), "04_evaluate", evaluations, table=tables.show(cost)),
-        Exhibit("ood", "Out of distribution (the counterpart of GPQA, percent)",
-                verdicts.ood(ood), "04_evaluate", evaluations, table=tables.show(ood["Avg"])),
     ]
+    if suite := tasks.ood(settings):
+        verdict = verdicts.ood(
+            ood, tables.gains(rows, [suite], study.DAPO, resamples),
+            tables.avg_by_seed(rows, [suite]).loc["Collapsed"],
+        )
+        exhibits.append(Exhibit("ood", f"Out of distribution: {suite} (percent)", verdict,
+                                "04_evaluate", evaluations, table=tables.show(ood)))
+    return exhibits
 
 
 def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) -> list[Exhibit]:
@@ -97,10 +105,11 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
     path = {int(step): run for step, run in runs["along_path"].items()}
     samples = collect.samples(path.values())
     along = tables.along_path(samples, path, tasks.suites(settings), tasks.ood(settings), resamples)
-    cost, ood = (
-        tables.gains(samples, suites, "Collapsed", resamples)
-        for suites in (tasks.suites(settings), [tasks.ood(settings)])
-    )
+    groups = {"in-domain": tasks.suites(settings), "out of distribution": [tasks.ood(settings)]}
+    changes = {
+        name: tables.gains(samples, suites, "Collapsed", resamples).loc["PR-FKL"].iloc[0]
+        for name, suites in groups.items() if suites != [None]
+    }
     hot = runs["reheated"]["PR-FKL"]
     positions, table2 = branching.by_position(answers), branching.summary(answers, resamples)
     jump = tables.jump(hot.metrics)
@@ -113,7 +122,7 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
     drawn = {
         "fig03": (figures.fig03(cka), cka),
         "fig04": (figures.fig04(along, hot.metrics), along),
-        "fig05": (figures.fig05(tokens), tokens.describe().reset_index()),
+        "fig05": (figures.fig05(tokens), distribution.histograms(tokens)),
         "fig06": (figures.fig06(positions), positions),
         "fig07": (figures.fig07(objectives), objectives),
         "fig08": (figures.fig08(by_tau, gradients), by_tau),
@@ -125,7 +134,7 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
     }
     for name, (figure, data) in drawn.items():
         report.save_figure(target / "figures", name, figure, data)
-    report.save_estimates(target / "tables", "table2", table2)
+    report.save_estimates(target / "tables", "table2", table2, ".3f")
     hyperparameters = {f"table{n}": tables.hyperparameters(settings, n) for n in (3, 4, 5)}
     for name, plain in {
         **hyperparameters, "table6": table6, "jump": jump, "gradients": gradients,
@@ -141,7 +150,7 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
                 verdicts.fig03(cka), "05_internals", "cka", alt="Two matrices of linear CKA, biased "
                 "and unbiased, with their diagonals' distance from 1."),
         exhibit("fig04", "Fig. 4: accuracy and entropy over reheating checkpoints",
-                verdicts.fig04(cost, ood), "05_internals", "along_path", alt="avg@8 in-domain and "
+                verdicts.fig04(along, changes), "05_internals", "along_path", alt="avg@8 in-domain and "
                 "out of distribution with intervals, and entropy, over reheating steps."),
         exhibit("fig05", "Fig. 5: what changes in the output distribution", verdicts.fig05(tokens),
                 "05_internals", "distribution", alt="Histograms over tokens of the KL, the entropy "
@@ -152,7 +161,7 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
         exhibit("table2", "Table 2: sampled answers against greedy ones", verdicts.table2(table2),
                 "06_dynamics", "branching", table=tables.show(table2, ".3f"),
                 reported=paper.table2().set_index("checkpoint")),
-        exhibit("fig07", "Fig. 7: forward and reverse KL", verdicts.fig07(objectives),
+        exhibit("fig07", "Fig. 7: forward and reverse KL", verdicts.fig07(objectives, recovery),
                 "07_objectives", "objectives", alt="Entropy and gradient norm over steps for "
                 "both directions, under AdamW and under plain SGD."),
         *(
@@ -166,7 +175,8 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
         ),
         exhibit("fig08", "Fig. 8: the teacher's temperature", verdicts.fig08(by_tau, gradients),
                 "07_objectives", "temperatures", "gradients", alt="Entropy over steps for three "
-                "temperatures; angles and norm ratios of their first gradients."),
+                "temperatures; distances and norm ratios of their first gradients.",
+                more=["gradients"]),
         exhibit("fig09", "Fig. 9: reheating a policy that is not collapsed", verdicts.fig09(on_base),
                 "07_objectives", "base", alt="Entropy and gradient norm over steps, from the base "
                 "policy and from the collapsed one."),
@@ -181,8 +191,8 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
         exhibit("fig13", "Fig. 13: RL on few prompts", verdicts.fig13(scarce), "09_data_scarce",
                 "scarce", alt="Entropy, gradient norm and reward over RL steps, plain and reheated."),
         exhibit("table6", "Table 6: cost", verdicts.table6(table6), "10_cost", "training",
-                table=table6.round(2).fillna(""),
-                reported=paper.table6().fillna("").set_index("model")),
+                table=table6.round(2).astype(object).fillna(""),
+                reported=paper.table6().astype(object).fillna("").set_index("model")),
     ]
 
 
@@ -192,10 +202,6 @@ def _names(runs: Iterable[Run]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop")
-    target = redraw(parser.parse_args().profile)
+    parser.add_argument("--profile", type=cli.profile, default="laptop")
+    target = redraw(parser.parse_args().profile.name)
     print(f"redrawn: {target.relative_to(ROOT)}/tables, figures and report.html")
-
-
-if __name__ == "__main__":
-    main()

@@ -95,12 +95,16 @@ def reheat(
     if run.finished:
         return run
 
+    run.check_may_be_made()
+    policies.check_prompts(profile, start)
     before = token_entropy(start, profile)
     if not force:
         check_gate(profile, before.value)
     words, settings = command(profile, start, run.folder), environment(profile)
-    with run.recording(words, environment=settings, data=tasks.source(profile)) as result:
-        if checkpoint := _last_measured(run, before):
+    with run.recording(data=tasks.source(profile)) as result:
+        done, checkpoint = _last_measured(run, before)
+        run.note_command(words, settings, done or None)
+        if checkpoint:
             words += ["--resume_from_checkpoint", str(checkpoint)]
         if not _decided(profile, run):
             write_inputs(profile, direction, run.folder)
@@ -316,8 +320,8 @@ def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     (folder / "swift" / PLAN).write_text(json.dumps(plan))
 
 
-def _last_measured(run: Run, before: Estimate) -> Path | None:
-    """The newest measured checkpoint of an interrupted run; what came after it is forgotten.
+def _last_measured(run: Run, before: Estimate) -> tuple[int, Path | None]:
+    """The newest measured checkpoint of an interrupted run and its step; forgets what came after.
 
     Leaves metrics.jsonl ready to be appended to; at a start from nothing with step 0 alone.
     """
@@ -331,7 +335,7 @@ def _last_measured(run: Run, before: Estimate) -> Path | None:
     for later in saved.keys() - range(step + 1):
         shutil.rmtree(saved[later])
     path.write_text("".join(line for at, line in lines.items() if at <= step))
-    return saved.get(step)
+    return step, saved.get(step)
 
 
 def _last(run: Run) -> tuple[int, float]:

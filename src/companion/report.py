@@ -20,9 +20,9 @@ def save(profile: Profile, name: str, figure: Figure, data: pd.DataFrame) -> Non
     save_figure(folder(profile) / "figures", name, figure, data)
 
 
-def save_table(profile: Profile, name: str, table: pd.DataFrame) -> None:
-    """A table of Estimates as tables/<name>.csv (numbers) and .md (to read)."""
-    save_estimates(folder(profile) / "tables", name, table)
+def save_table(profile: Profile, name: str, table: pd.DataFrame, spec: str = ".1f") -> None:
+    """A table of Estimates as tables/<name>.csv (numbers) and .md (to read, formatted by `spec`)."""
+    save_estimates(folder(profile) / "tables", name, table, spec)
 
 
 def save_text(profile: Profile, name: str, table: pd.DataFrame) -> None:
@@ -37,10 +37,10 @@ def save_figure(to: Path, name: str, figure: Figure, data: pd.DataFrame) -> None
     data.to_csv(to / f"{name}.csv", index=False)
 
 
-def save_estimates(to: Path, name: str, table: pd.DataFrame) -> None:
+def save_estimates(to: Path, name: str, table: pd.DataFrame, spec: str = ".1f") -> None:
     to.mkdir(parents=True, exist_ok=True)
     tidy(table).to_csv(to / f"{name}.csv", index=False)
-    text = show(table)
+    text = show(table, spec)
     text.columns = [" ".join(c) if isinstance(c, tuple) else c for c in text.columns]
     (to / f"{name}.md").write_text(text.to_markdown() + "\n")
 

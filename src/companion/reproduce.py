@@ -1,6 +1,6 @@
 """Run the notebooks in order, keep the executed copies, and bind them into one HTML page.
 
-    python -m companion.reproduce --profile smoke [--seed 2] [--only 01_collapse 02_reheat]
+    companion reproduce --profile smoke [--seed 2] [--only 01_collapse 02_reheat]
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from companion import dry_run, params
+from companion import cli, params
 from companion.params import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -63,10 +64,14 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Path
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     print(f"\n== {notebook.stem}", flush=True)
-    papermill.execute_notebook(
-        str(notebook), str(output), parameters, cwd=str(notebook.parent), log_output=True,
-        stdout_file=sys.stdout, stderr_file=sys.stderr, progress_bar=False,
-    )
+    with TemporaryDirectory(prefix="kernel-") as sockets:
+        # jupyter_client frees the TCP ports it chose before the kernel takes them, so a process
+        # beside (Ray opens hundreds) can take one: the kernel dies. Files are the kernel's own.
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}})
+        papermill.execute_notebook(
+            str(notebook), str(output), parameters, cwd=str(notebook.parent), log_output=True,
+            stdout_file=sys.stdout, stderr_file=sys.stderr, progress_bar=False, config=ipc,
+        )
     return output
 
 
@@ -85,19 +90,12 @@ def bind(executed: list[Path], title: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--profile", type=cli.profile, default="laptop")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", nargs="+", metavar="NOTEBOOK")
-    parser.add_argument("--dry-run", action="store_true", help="print plan and commands, start nothing")
     arguments = parser.parse_args()
-    if arguments.dry_run:
-        return dry_run.show(params.load(arguments.profile, {"seed": arguments.seed}))
+    profile = arguments.profile
     # Before any kernel starts: two torch processes on two cores, each with two threads of its
     # own choosing, slow each other down tenfold.
-    threads = params.load(arguments.profile).hardware.threads
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    reproduce(arguments.profile, arguments.seed, arguments.only)
-
-
-if __name__ == "__main__":
-    main()
+    os.environ.setdefault("OMP_NUM_THREADS", str(profile.hardware.threads))
+    reproduce(profile.name, arguments.seed, arguments.only)

@@ -64,6 +64,7 @@ def collapse(profile: Profile) -> Run:
     check(profile)
     run = collapse_run(profile)
     if not run.finished:
+        policies.check_prompts(profile, run.inputs["policy"])
         _train(profile, run, "Collapsed", profile.rl.rollout_temperature)
     return run
 
@@ -100,12 +101,13 @@ def resume(
         {"policy": runs.check_policy(start)},
     )
     if not run.finished:
+        policies.check_prompts(profile, run.inputs["policy"])
         _train(profile, run, arm, temperature, optimizer)
     return run
 
 
 def check(profile: Profile) -> None:
-    """ValueError for a combination of settings that verl would only trip over later."""
+    """ValueError for a combination of settings that verl, or reheating after it, would trip over."""
     rl, task = profile.rl, profile.task
     if rl.batch_size > task.train_problems:
         raise ValueError(
@@ -122,16 +124,38 @@ def check(profile: Profile) -> None:
             f"rl.overlong_buffer_tokens is {rl.overlong_buffer_tokens} and must be smaller than "
             f"rl.max_response_tokens ({rl.max_response_tokens})"
         )
-    if rl.mini_batch_size * rl.responses_per_prompt % (_ranks(profile) * profile.hardware.nodes):
-        raise ValueError(
-            f"hardware.threads is {profile.hardware.threads} and, times hardware.nodes, must divide "
-            f"rl.mini_batch_size x rl.responses_per_prompt ({rl.mini_batch_size} x "
-            f"{rl.responses_per_prompt}): each core trains on an equal share"
-        )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
         raise ValueError(
             f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs"
         )
+    _check_shares(profile)
+
+
+def _check_shares(profile: Profile) -> None:
+    """ValueError unless every rank, of reheating too, gets an equal share of each update."""
+    rl, heat, hardware = profile.rl, profile.reheat, profile.hardware
+    gpu = hardware.platform == "gpu"
+    each = "gpus_per_node" if gpu else "threads"
+    ranks = (hardware.gpus_per_node if gpu else _ranks(profile)) * hardware.nodes
+    updates = {
+        "rl.mini_batch_size x rl.responses_per_prompt":
+            rl.mini_batch_size * rl.responses_per_prompt,
+    }
+    if gpu:  # on a CPU ms-swift is one process
+        updates |= {
+            f"{name} / reheat.micro_batch_size": batch / heat.micro_batch_size
+            for name, batch in (
+                ("reheat.batch_size", heat.batch_size),
+                ("analysis.long_batch_size", profile.analysis.long_batch_size),
+            )
+        }
+    for name, answers in updates.items():
+        if answers % ranks:
+            raise ValueError(
+                f"hardware.{each} is {getattr(hardware, each)} and, times hardware.nodes "
+                f"({hardware.nodes}), must divide {name} ({answers:g}): every rank trains on an "
+                "equal share"
+            )
 
 
 # --- verl -----------------------------------------------------------------------------------
@@ -225,13 +249,14 @@ def overrides(
 def _gpu(profile: Profile) -> dict[str, Any]:
     rl, hardware = profile.rl, profile.hardware
     longest = profile.task.max_prompt_tokens + rl.max_response_tokens
-    return {
+    platform = {
         "trainer.n_gpus_per_node": hardware.gpus_per_node,
         "trainer.nnodes": hardware.nodes,
         "actor_rollout_ref.model.use_remove_padding": True,
         "actor_rollout_ref.model.enable_gradient_checkpointing": True,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": longest,
+        "actor_rollout_ref.actor.fsdp_config.model_dtype": "fp32",  # what is kept; it computes in bf16
         "actor_rollout_ref.actor.fsdp_config.param_offload": True,
         "actor_rollout_ref.actor.fsdp_config.optimizer_offload": True,
         "actor_rollout_ref.rollout.name": "vllm",
@@ -242,6 +267,9 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,
         "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": longest,
     }
+    if hardware.nodes == 1:  # whatever cluster there is, of this user or in a variable left over
+        platform["+ray_kwargs.ray_init.address"] = "local"
+    return platform
 
 
 def _cpu(profile: Profile) -> dict[str, Any]:
@@ -405,25 +433,23 @@ def _train(
 ) -> None:
     settings = run.identity["settings"]
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
-    rows = _rewind(run)
-    done = rows[-1]["step"] if rows else 0
-    resume_from = run.folder / "verl" / f"global_step_{done}" if done else None
-    if optimizer and not done:
-        # As step 0 and without verl's data position: the prompts of every other arm.
-        resume_from = run.folder / "start" / "global_step_0"
-        shutil.copytree(optimizer / "actor", resume_from / "actor", dirs_exist_ok=True)
-    write_data(profile, run.folder)
-    (run.folder / "profile.json").write_text(profile.model_dump_json())
-    if profile.hardware.platform == "cpu" and profile.rl.rollout_engine == "vllm":
-        _name_vllm(run.folder)
-    words = command(
-        profile, start=run.inputs["policy"], folder=run.folder, steps=steps,
-        temperature=temperature, stop_entropy=stop_entropy, resume_from=resume_from,
-    )
-    variables = environment(profile, run.folder)
-    with run.recording(
-        words, environment=variables, arm=arm, data=tasks.source(profile)
-    ) as result:
+    with run.recording(arm=arm, data=tasks.source(profile)) as result:
+        rows = _rewind(run)
+        done = rows[-1]["step"] if rows else 0
+        _write_inputs(profile, run.folder)
+        variables = environment(profile, run.folder)
+        begin = run.folder / "start" / "global_step_0" if optimizer else None
+        from_nothing, words = (
+            command(
+                profile, start=run.inputs["policy"], folder=run.folder, steps=steps,
+                temperature=temperature, stop_entropy=stop_entropy, resume_from=checkpoint,
+            )
+            for checkpoint in (begin, run.folder / "verl" / f"global_step_{done}" if done else begin)
+        )
+        run.note_command(from_nothing, variables, done or None)
+        if optimizer and not done:
+            # As step 0 and without verl's data position: the prompts of every other arm.
+            shutil.copytree(optimizer / "actor", begin / "actor", dirs_exist_ok=True)
         if not done:
             start = evaluate.token_entropy(run.inputs["policy"], profile)
             rows = [{"step": 0, "token_entropy": start.value}]
@@ -450,11 +476,20 @@ def _train(
     _trim(run)
 
 
+def _write_inputs(profile: Profile, folder: Path) -> None:
+    """What verl and our plug-ins in its processes read."""
+    write_data(profile, folder)
+    (folder / "profile.json").write_text(profile.model_dump_json())
+    if profile.hardware.platform == "cpu" and profile.rl.rollout_engine == "vllm":
+        _name_vllm(folder)
+
+
 def _trim(run: Run) -> None:
     """Delete verl's checkpoints of a finished run, four times its policy's size each.
 
     Only the one a collapse run ended with stays: an arm may take over its optimizer.
     """
+    shutil.rmtree(run.folder / "start", ignore_errors=True)  # an optimizer taken over
     kept = run.result["step"] if "collapsed" in run.result else None
     for checkpoint in (run.folder / "verl").glob("global_step_*"):
         if checkpoint.name != f"global_step_{kept}":
@@ -471,7 +506,6 @@ def _rewind(run: Run) -> list[dict[str, Any]]:
     The first row is step 0, the policy before any update; no rows if nothing else is left.
     """
     folder = run.folder
-    folder.mkdir(parents=True, exist_ok=True)
     rows = _read(folder / "metrics.jsonl")
     measured = [
         row["step"] for row in rows

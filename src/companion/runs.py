@@ -45,9 +45,13 @@ RECORDS = ("run.json", "metrics.jsonl")
 _only_finished = ContextVar("only_finished", default=False)
 
 
+class NotFinished(ValueError):
+    """A run that would have to be made, within `finished_only`."""
+
+
 @contextmanager
 def finished_only() -> Iterator[None]:
-    """Within this context a run that is not finished is a ValueError, and nothing is made."""
+    """Within this context a run that is not finished is NotFinished, and nothing is made."""
     token = _only_finished.set(True)
     try:
         yield
@@ -95,54 +99,72 @@ class Run:
         """What the stage reports about itself, kept in run.json."""
         return self.record.get("result", {})
 
+    def check_may_be_made(self) -> None:
+        """NotFinished within `finished_only`: for stages that work before they record."""
+        if _only_finished.get():
+            raise NotFinished(
+                f"run {self.name} is not finished here; finish it first: make reproduce"
+            )
+
     @contextmanager
-    def recording(
-        self, command: list[str] | None = None, environment: Mapping[str, str] | None = None,
-        **notes: Any,
-    ) -> Iterator[dict[str, Any]]:
+    def recording(self, **notes: Any) -> Iterator[dict[str, Any]]:
         """Hold the run's lock while it is made, and write run.json at its start and its end.
 
-        Yields a dict for the stage's results, saved under `result`. An interrupted or failed run
-        keeps its folder and says so in `status`; it is continued by the next call.
+        Nothing in the run's folder may change outside of it. Yields a dict for the stage's
+        results, saved under `result`. An interrupted or failed run keeps its folder and says so
+        in `status`; it is continued by the next call. `seconds` adds up all tries, but for what
+        passed before a kill that left no time to write.
 
         Raises:
-            RuntimeError: another process is making this run.
-            ValueError: within `finished_only`.
+            RuntimeError: another process is making this run, or has just finished it.
+            NotFinished: within `finished_only`.
         """
-        if _only_finished.get():
-            raise ValueError(f"run {self.name} is not finished here; finish it first: make reproduce")
+        self.check_may_be_made()
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                earlier = self.record.get("seconds", 0.0) if self.record else 0.0
-                started = datetime.now(timezone.utc)
-                result: dict[str, Any] = {}
-                record = {
-                    "run": self.name, "status": "running", **self.identity,
-                    "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
-                    "command": [_portable(word) for word in command or []],
-                    "environment": {k: _portable(v) for k, v in (environment or {}).items()},
-                    **notes, **provenance(), "started": started.isoformat(timespec="seconds"),
-                }
-                status = "failed"
-                self._write(record)
-                try:
-                    yield result
-                    status = "finished"
-                except KeyboardInterrupt:
-                    status = "interrupted"
-                    raise
-                finally:
-                    ended = datetime.now(timezone.utc)
-                    self._write(record | {
-                        "status": status, "result": result, "made_policy": self.policy.is_dir(),
-                        "ended": ended.isoformat(timespec="seconds"),
-                        "seconds": round(earlier + (ended - started).total_seconds(), 1),
-                    })
+            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
         except Timeout:
             raise RuntimeError(
                 f"run {self.name} is being made by another process; wait for it, or stop it first"
             ) from None
+        with lock:
+            if self.finished:
+                raise RuntimeError(
+                    f"run {self.name} was finished by another process meanwhile; call again to use it"
+                )
+            earlier = self.record.get("seconds", 0.0)
+            started = datetime.now(timezone.utc)
+            result: dict[str, Any] = {}
+            self._write({
+                "run": self.name, "status": "running", **self.identity,
+                "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
+                **notes, **provenance(), "started": started.isoformat(timespec="seconds"),
+                "seconds": earlier,
+            })
+            status = "failed"
+            try:
+                yield result
+                status = "finished"
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            finally:
+                ended = datetime.now(timezone.utc)
+                self._write(self.record | {
+                    "status": status, "result": result, "made_policy": self.policy.is_dir(),
+                    "ended": ended.isoformat(timespec="seconds"),
+                    "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                })
+
+    def note_command(
+        self, words: list[str], environment: Mapping[str, str], resumed_at: int | None
+    ) -> None:
+        """Say in run.json how the run is made from nothing, and after which step it resumed."""
+        self._write(self.record | {
+            "command": [_portable(word) for word in words],
+            "environment": {k: _portable(v) for k, v in environment.items()},
+            "resumed_at": resumed_at,
+        })
 
     def _write(self, record: dict[str, Any]) -> None:
         partial = self.folder / "run.json.partial"
@@ -179,7 +201,7 @@ def slug(label: str) -> str:
 def check_policy(folder: Path) -> Path:
     """`folder`, made absolute, if it holds weights, config and tokenizer; else ValueError."""
     folder = folder.resolve()
-    needed = {"config.json": 1, "tokenizer.json": 1, "model*.safetensors": 1}
+    needed = ("config.json", "tokenizer.json", "model*.safetensors")
     missing = [name for name in needed if not list(folder.glob(name))]
     if missing:
         raise ValueError(

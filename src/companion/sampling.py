@@ -205,9 +205,9 @@ def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Ten
     else:
         ordered, index = probs, None
     total = ordered.double().cumsum(-1)
-    drawn = torch.searchsorted(total, (uniform * total[:, -1])[:, None], right=True)
-    # The last token with any probability, should rounding carry the draw past the end.
-    drawn = drawn.clamp(max=ordered.shape[-1] - 1)[:, 0]
+    # Below the total, should rounding carry the draw past the last token with any probability.
+    below = torch.nextafter(total[:, -1], torch.zeros_like(total[:, -1]))
+    drawn = torch.searchsorted(total, (uniform * total[:, -1]).minimum(below)[:, None], right=True)[:, 0]
     return drawn if index is None else index.gather(-1, drawn[:, None])[:, 0]
 
 

@@ -58,6 +58,25 @@ def table1(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> p
     return table[[*suites, "Avg"]]
 
 
+def ood(samples: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """avg@k and pass@k of the out-of-distribution suite, as Estimates; empty if it is left out."""
+    suite = tasks.ood(profile)
+    if suite is None:
+        return pd.DataFrame()
+    return table1(samples, [suite], profile.evaluation.bootstrap)["Avg"]
+
+
+def avg_by_seed(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
+    """Macro-average of avg@k in percent: a row a policy, a column a seed."""
+    return pd.DataFrame({
+        seed: {
+            label: 100 * np.mean([avg_at_k(c).mean() for c in scores(rows, label, suites).values()])
+            for label in rows["label"].unique()
+        }
+        for seed, rows in samples.groupby("seed")
+    })
+
+
 def reheating(
     samples: pd.DataFrame, evaluations: Iterable[Run], suites: list[str], resamples: int = 2000
 ) -> pd.DataFrame:
@@ -81,20 +100,22 @@ def reheating(
 
 
 def along_path(
-    samples: pd.DataFrame, evaluations: Mapping[int, Run], suites: list[str], ood: str,
+    samples: pd.DataFrame, evaluations: Mapping[int, Run], suites: list[str], ood: str | None,
     resamples: int = 2000,
 ) -> pd.DataFrame:
     """Accuracy over reheating checkpoints (Fig. 4), in percent.
 
     Args:
         evaluations: by reheating step; their samples are in `samples`.
+        ood: the out-of-distribution suite; None if it is left out.
 
     Columns step, suites ("in-domain", the macro-average, or "out of distribution"), metric,
     value, low, high.
     """
     steps = {run.identity["settings"]["label"]: step for step, run in evaluations.items()}
     rows = []
-    for name, group in (("in-domain", suites), ("out of distribution", [ood])):
+    groups = {"in-domain": suites} | ({"out of distribution": [ood]} if ood else {})
+    for name, group in groups.items():
         average = table1(samples[samples["label"].isin(steps)], group, resamples)["Avg"]
         for label, row in average.iterrows():
             rows += [
@@ -107,6 +128,7 @@ def along_path(
 def jump(path: pd.DataFrame) -> pd.DataFrame:
     """Is there an entropy jump (§4.4)? The step of `path` that its neighbours explain least.
 
+    Checkpoints are taken to be evenly spaced, as reheating measures them (`reheat.check_every`).
     One row: step (the checkpoint after it), its rise in entropy and what of it is beyond the
     trend of all steps (nats), and the p-value of `statistics.largest_jump`. No row if the path
     has fewer than eight checkpoints.
@@ -189,9 +211,10 @@ def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.Dat
     """Table 6: what reheating costs beside RL, from the runs' own clocks.
 
     A row a stage. RL is the whole of the run to collapse and its plain continuation. Seconds a
-    step are the median without starting up, saving and measuring; hours are the runs' own, with
-    all of that. The paper divides reheating's seconds by 1024 / 64, answers by prompts; the last
-    column is per answer on both sides, RL's being prompts x responses.
+    step are the median without starting up, saving and measuring, hours of steps their sum (the
+    paper's hours) and hours in all the runs' own, with all of that. The paper divides reheating's
+    seconds by 1024 / 64, answers by prompts; the last column is per answer on both sides, RL's
+    being prompts x responses.
     """
     rl, heat = profile.rl, profile.reheat
     stages = {
@@ -204,12 +227,13 @@ def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.Dat
         seconds = pd.concat([run.metrics["seconds"].dropna() for run in made])
         rows[stage] = {
             "batch size": batch, "steps": len(seconds), "s a step": seconds.median(),
-            "hours": sum(run.record["seconds"] for run in made) / 3600,
+            "hours of steps": seconds.sum() / 3600,
+            "hours in all": sum(run.record["seconds"] for run in made) / 3600,
             "s a step at RL's batch size": seconds.median() * rl.batch_size / batch,
             "s per 1,000 answers": 1000 * seconds.median() / answers,
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    share = 100 * table.loc["OPSD", "hours"] / table.loc["RL", "hours"]
+    share = 100 * table.loc["OPSD", "hours of steps"] / table.loc["RL", "hours of steps"]
     return table.assign(**{"share of RL (%)": [None, share]})
 
 
@@ -246,7 +270,8 @@ def show(table: pd.DataFrame, spec: str = ".1f") -> pd.DataFrame:
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as numbers, to save as CSV: columns row, the column levels, value, low, high."""
+    """The table as numbers, to save as CSV: columns policy (its index: an arm, or a checkpoint's
+    step), the column levels, value, low, high."""
     levels = ["suite", "metric"] if table.columns.nlevels == 2 else ["metric"]
     rows = [
         {"policy": policy, **dict(zip(levels, np.atleast_1d(column), strict=True)), **asdict(cell)}

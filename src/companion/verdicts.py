@@ -6,11 +6,13 @@ they agree is decided by the interval: a difference counts if its 95% interval l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from companion import paper, study
-from companion.analysis.statistics import Estimate, ratio_of_sums
+from companion.analysis.statistics import Estimate, macro_average, ratio_of_sums
 
 HEADLINE = "+DAPO w/ PR-FKL"
 
@@ -22,7 +24,8 @@ def side(gain: Estimate) -> str:
     return "contradicts" if gain.high < 0 else "neither confirms nor contradicts"
 
 
-def table1(gains: pd.DataFrame) -> str:
+def table1(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
+    """Args: `tables.gains` over all seeds, and `tables.gains_by_seed`, against continued DAPO."""
     avg, passed = gains.loc[HEADLINE]
     others = ", ".join(
         f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}" for arm, row in gains.iterrows()
@@ -31,8 +34,15 @@ def table1(gains: pd.DataFrame) -> str:
     return (
         f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 and {passed:+.1f} pass@8 from "
         f"continued DAPO, which {side(avg)} the paper's {_reported('avg@8')} and {side(passed)} its "
-        f"{_reported('pass@8')}. The other arms' avg@8: {others}."
+        f"{_reported('pass@8')}.{_seeds(by_seed.loc[HEADLINE])} The other arms' avg@8: {others}."
     )
+
+
+def _seeds(by_seed: pd.Series) -> str:
+    """The values of single seeds, where there are several."""
+    if len(by_seed) == 1:
+        return ""
+    return f" By seed, avg@8: {', '.join(f'{value:+.1f}' for value in by_seed)}."
 
 
 def _reported(metric: str) -> str:
@@ -51,15 +61,16 @@ def fig02(dynamics: pd.DataFrame, last: int = 20) -> str:
         f"DAPO takes entropy from {ends['first']:.3f} to {ends['last']:.3f} nats; after the same "
         f"further steps plain DAPO ends at {final[study.DAPO]:.3f} and PR-FKL at "
         f"{final[HEADLINE]:.3f}. Over the last {last} steps PR-FKL's reward minus plain DAPO's is "
-        f"{gap:+.3f}, which {side(gap)} the higher reward that the paper shows."
+        f"{gap:+.3f} (seeds and steps resampled), which {side(gap)} the higher reward that the paper shows."
     )
 
 
 def _reward_gap(dynamics: pd.DataFrame, last: int) -> Estimate:
-    """PR-FKL's reward minus DAPO's on the same prompts, over the last steps of all seeds."""
+    """PR-FKL's reward minus DAPO's on the same prompts, resampling seeds and the last steps."""
     wide = dynamics.pivot_table(index=["seed", "step"], columns="arm", values="reward")
-    gap = (wide[HEADLINE] - wide[study.DAPO]).dropna().groupby("seed").tail(last).to_numpy()
-    return ratio_of_sums(gap, np.ones(len(gap)))
+    gap = (wide[HEADLINE] - wide[study.DAPO]).dropna().groupby("seed").tail(last)
+    percent = macro_average({"": gap.to_numpy().reshape(wide.index.get_level_values(0).nunique(), -1)})
+    return Estimate(percent.value / 100, percent.low / 100, percent.high / 100)
 
 
 def reheating(cost: pd.DataFrame) -> str:
@@ -72,11 +83,15 @@ def reheating(cost: pd.DataFrame) -> str:
     )
 
 
-def ood(table: pd.DataFrame) -> str:
-    plain, hot = (table.loc[arm, "Avg"].iloc[0] for arm in (study.DAPO, HEADLINE))
+def ood(table: pd.DataFrame, gains: pd.DataFrame, collapsed_by_seed: pd.Series) -> str:
+    """Args: `tables.ood` and `tables.gains` of the suite; the collapsed policy's avg by seed."""
+    base, collapsed = (table.loc[row].iloc[0] for row in ("Base", "Collapsed"))
+    each = ", ".join(f"{value:.1f}" for value in collapsed_by_seed)
     return (
-        f"On problems of a kind never trained on, continued DAPO solves {plain:.1f}% of the samples "
-        f"and PR-FKL {hot:.1f}%; the paper evaluates GPQA for its reheating checkpoints only (Fig. 4)."
+        f"On problems of a kind never trained on the base policy gets {base:.1f}% of its samples "
+        f"right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL then stands "
+        f"{gains.loc[HEADLINE].iloc[0]:+.1f} points from continued DAPO; the paper evaluates GPQA for "
+        "its reheating checkpoints only (Fig. 4)."
     )
 
 
@@ -87,21 +102,24 @@ def fig03(cka: pd.DataFrame) -> str:
     parts = diagonal[(diagonal["fold"] != "all") & (diagonal["before"] == layer)]["cka"]
     verb = "agrees with" if whole.min() > 0.999 else "falls below"
     return (
-        f"Every layer resembles itself after reheating; the least alike is layer {layer} with an "
-        f"unbiased CKA of {whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over five "
-        f"parts of the prompts), which {verb} the paper's bound of 0.999."
+        f"The layer least like itself after reheating is layer {layer} with an unbiased CKA of "
+        f"{whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over five parts of the "
+        f"prompts), which {verb} the paper's bound of 0.999."
     )
 
 
-def fig04(cost: pd.DataFrame, ood: pd.DataFrame) -> str:
-    """Args: `tables.gains` of the reheated policy against the collapsed one, on both suites."""
-    inside, outside = cost.loc["PR-FKL"].iloc[0], ood.loc["PR-FKL"].iloc[0]
-    lost = inside.high < 0 or outside.high < 0
+def fig04(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
+    """Args: `tables.along_path`; by its suites the change of avg@k to the reheated policy."""
+    avg = along[along["metric"].str.startswith("avg")].sort_values("step")
+    start = avg.groupby("suites")["value"].first()
+    lost = any(change.high < 0 for change in changes.values())
     verb = "contradicts" if lost else "agrees with"
+    said = " and ".join(
+        f"{suites} by {change:+.1f} points, from {start[suites]:.1f}%" for suites, change in changes.items()
+    )
     return (
-        f"From the collapsed to the reheated checkpoint avg@8 changes by {inside:+.1f} points "
-        f"in-domain and {outside:+.1f} out of distribution, which {verb} the paper's finding of no "
-        "systematic loss."
+        f"From the collapsed to the reheated checkpoint avg@8 changes {said}, which {verb} the "
+        "paper's finding of no systematic loss."
     )
 
 
@@ -110,10 +128,13 @@ def fig05(tokens: pd.DataFrame) -> str:
                                               tokens=("kl", "size"))
     kl = ratio_of_sums(per_prompt["kl"].to_numpy(), per_prompt["tokens"].to_numpy())
     change = ratio_of_sums(per_prompt["change"].to_numpy(), per_prompt["tokens"].to_numpy())
+    overlap, mass = tokens["overlap"].mean(), tokens["mass"].mean()
+    near = "near 1 as in the paper" if min(overlap, mass) > 0.95 else "not both near 1 as in the paper"
     return (
-        f"The mean token KL is {kl:.4f} nats (the paper: about 0.002), entropy changes by "
-        f"{change:+.4f} nats a token, and the ten likeliest tokens share {tokens['overlap'].mean():.3f} "
-        f"of their candidates and {tokens['mass'].mean():.4f} of their probability, near 1 as in the paper."
+        f"The mean token KL is {kl:.4f} nats (the paper: about 0.002), the median "
+        f"{max(tokens['kl'].median(), 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
+        f"ten likeliest tokens share {overlap:.3f} of their candidates and {mass:.4f} of their "
+        f"probability, {near}."
     )
 
 
@@ -142,18 +163,16 @@ def fig06(positions: pd.DataFrame, jump: pd.DataFrame) -> str:
     found = "no path long enough to test for a jump"
     if len(jump):
         row = jump.iloc[0]
-        does = "does" if row["p-value"] < 0.05 else "does not"
-        found = (
-            f"entropy {does} jump within a step (largest at step {row['step']:.0f}, "
-            f"p = {row['p-value']:.2g})"
-        )
+        does = "entropy jumps" if row["p-value"] < 0.05 else "no jump of entropy is detected"
+        found = f"{does} within a step (oddest at step {row['step']:.0f}, p = {row['p-value']:.2g})"
     return (
         f"The last checkpoint's log-probabilities lie below the collapsed policy's, beyond both "
         f"intervals, {where}, and {found}; the paper sees a jump, and lines that part near token 50."
     )
 
 
-def fig07(paths: pd.DataFrame) -> str:
+def fig07(paths: pd.DataFrame, recovery: float | None) -> str:
+    """Args: `collect.paths` of the four runs, and the entropy (nats) at which AdamW's stop."""
     runs = {name: rows.set_index("step") for name, rows in paths.groupby("run")}
     gradient = {name: rows["grad_norm"].median() for name, rows in runs.items()}
     rise = {
@@ -162,8 +181,12 @@ def fig07(paths: pd.DataFrame) -> str:
     }
     steps = {name: rows.index.max() for name, rows in runs.items()}
     ratio = gradient["FKL, AdamW"] / gradient["RKL, AdamW"]
+    end = min(
+        runs[f"{way}, AdamW"]["token_entropy"].dropna().iloc[-1] for way in ("FKL", "RKL")
+    )
+    both = "both recover" if recovery and end >= recovery else "not both recover"
     return (
-        f"Under AdamW both recover ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
+        f"Under AdamW {both} ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
         f"reverse) and forward KL's gradient norm is {ratio:.1f} times reverse KL's (medians), "
         f"{'larger' if ratio > 1 else 'not larger'} as the paper says throughout; under plain SGD, where size counts, forward "
         f"KL raises entropy by {rise['FKL, SGD']:+.3f} nats and reverse KL by {rise['RKL, SGD']:+.3f} "
@@ -186,35 +209,44 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> str:
 def fig09(paths: pd.DataFrame) -> str:
     base = paths[paths["run"] == "base"].sort_values("step")
     entropy, norm = base["token_entropy"].dropna(), base["grad_norm"].dropna()
-    grows = norm.iloc[-1] > 2 * norm.iloc[0]
+    grown = " and ".join(name for name, values in (("entropy", entropy), ("gradient", norm))
+                         if values.iloc[-1] > 2 * values.iloc[0])
+    found = f"{grown} more than doubled" if grown else "neither doubled"
     return (
         f"Forced upon the base policy, {base['step'].max()} steps take entropy from "
         f"{entropy.iloc[0]:.3f} to {entropy.iloc[-1]:.3f} nats and the gradient norm from "
-        f"{norm.iloc[0]:.3f} to {norm.iloc[-1]:.3f}; the paper sees both grow without bound, "
-        f"{'as here' if grows else 'which these steps do not show for the gradient'}."
+        f"{norm.iloc[0]:.3f} to {norm.iloc[-1]:.3f}. The paper sees entropy grow without bound and "
+        f"the gradient sharply from step 9 on; here {found}."
     )
 
 
-def fig10(path: pd.DataFrame, recovery: float) -> str:
+def fig10(path: pd.DataFrame, recovery: float | None) -> str:
     entropy = path.dropna(subset=["token_entropy"])
-    crossed = entropy.loc[entropy["token_entropy"] >= recovery, "step"].min()
-    steps = entropy["token_entropy"].diff()
-    after = steps[entropy["step"] > crossed].mean() / steps[entropy["step"] <= crossed].mean()
-    speed = f"{after:.1f} times as fast after it as before" if np.isfinite(after) else "never there"
+    crossed = entropy.loc[entropy["token_entropy"] >= (recovery or np.inf), "step"].min()
+    passes = "Entropy does not reach the recovery value"
+    if np.isfinite(crossed):
+        steps = entropy["token_entropy"].diff()
+        after = steps[entropy["step"] > crossed].mean() / steps[entropy["step"] <= crossed].mean()
+        passes = f"Entropy passes the recovery value at step {crossed:.0f}"
+        if np.isfinite(after):
+            passes += f", grows {after:.1f} times as fast after it as before"
     return (
-        f"Entropy passes the recovery value at step {crossed:.0f}, grows {speed}, and is "
-        f"{entropy['token_entropy'].iloc[-1]:.2f} nats at step {entropy['step'].iloc[-1]}; the paper "
-        "sees a regime change near step 16 and about 2.5 nats by step 31."
+        f"{passes}, and is {entropy['token_entropy'].iloc[-1]:.2f} nats at step "
+        f"{entropy['step'].iloc[-1]}; the paper sees a change of regime near step 16, from at most "
+        "0.15 nats to about 2.5 by step 31."
     )
 
 
 def fig11(paths: pd.DataFrame) -> str:
     cooled = paths[paths["run"] == "cooled"].dropna(subset=["token_entropy"])
     first, last = cooled.iloc[0], cooled.iloc[-1]
+    falls = last["entropy_high"] < first["entropy_low"]
+    sharpest = -cooled["token_entropy"].diff().min()
     return (
-        f"Low-temperature reverse KL takes entropy from {first['token_entropy']:.3f} back to "
+        f"Low-temperature reverse KL takes entropy from {first['token_entropy']:.3f} to "
         f"{last['token_entropy']:.3f} nats ([{last['entropy_low']:.3f}, {last['entropy_high']:.3f}]) "
-        f"in {last['step']:.0f} steps, a fall as in the paper."
+        f"in {last['step']:.0f} steps, {'a fall as' if falls else 'no fall as'} in the paper; it sees "
+        f"one sharp drop on the way, and here no step takes more than {max(sharpest, 0):.4f} nats."
     )
 
 
@@ -260,7 +292,7 @@ def table6(cost: pd.DataFrame) -> str:
     share = cost.loc["OPSD", "share of RL (%)"]
     answers = cost["s per 1,000 answers"]
     return (
-        f"Reheating takes {share:.0f}% of RL's time here (the paper: 15 to 17%), and "
+        f"Reheating's steps take {share:.0f}% of the time of RL's here (the paper: 15 to 17%), and "
         f"{answers['OPSD']:.1f} s per 1,000 answers beside RL's {answers['RL']:.1f}; the paper's own "
         "comparison divides answers by prompts (see the audit in notebook 10)."
     )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -124,9 +124,14 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
     try:
         yield _Engine(process, log, folder)
     finally:
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # of a process that has ended: what it never read
+            process.stdin.close()
         process.terminate()
-        process.wait()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 # --- In vLLM's process ----------------------------------------------------------------------

@@ -90,7 +90,8 @@ def _over_prompts(
     values: pd.Series, weights: pd.Series | int, prompt: pd.Series, resamples: int
 ) -> Estimate:
     """sum(values) / sum(weights), resampling whole prompts."""
-    sums = pd.DataFrame({"prompt": prompt, "value": values, "weight": weights}).groupby("prompt").sum()
+    answers = pd.DataFrame({"prompt": prompt, "value": values, "weight": weights})
+    sums = answers.groupby("prompt").sum()
     return ratio_of_sums(
         sums["value"].to_numpy(float), sums["weight"].to_numpy(float), resamples
     )
@@ -119,7 +120,9 @@ def by_position(
                     "value": estimate.value, "low": estimate.low, "high": estimate.high,
                 })
     if not rows:
-        raise ValueError(f"least is {least} and no position is reached by so many answers; lower it")
+        raise ValueError(
+            f"least is {least} and no position is reached by so many answers; lower it"
+        )
     table = pd.DataFrame(rows)
     reached = table.groupby("position")["checkpoint"].transform("count")
     return table[reached == table["checkpoint"].nunique()].reset_index(drop=True)

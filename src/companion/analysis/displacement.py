@@ -37,7 +37,7 @@ def displacement(
 ) -> pd.DataFrame:
     """The two updates, high = reheated - collapsed and low = cooled - reheated, compared.
 
-    A row for each layer and one for `all`:
+    A row for each layer that both updates move (without one there is no angle), and for `all`:
 
         cosine           <low, high> / (|low| |high|)      -1 an exact way back
         projection      -<low, high> / |high|^2             1 an exact way back
@@ -61,7 +61,9 @@ def displacement(
         for row in (layer(name), "all"):
             sums[row] = sums.get(row, 0) + products
     if sums["all"][2] == 0 or sums["all"][1] == 0:
-        raise ValueError("the policies do not differ; give one, its reheated and its cooled version")
+        raise ValueError(
+            "the policies do not differ; give one, its reheated and its cooled version"
+        )
     return pd.DataFrame(
         [
             {
@@ -78,7 +80,8 @@ def layer(name: str) -> str:
     """The layer a tensor belongs to: "embedding", "1" to "n", "final norm" or "head"."""
     if number := re.search(r"layers\.(\d+)\.", name):
         return str(int(number[1]) + 1)
-    return {"embed_tokens": "embedding", "norm": "final norm", "lm_head": "head"}[name.split(".")[-2]]
+    kinds = {"embed_tokens": "embedding", "norm": "final norm", "lm_head": "head"}
+    return kinds[name.split(".")[-2]]
 
 
 def _together(folders: list[Path]) -> Iterator[tuple[str, Tensor, ...]]:
@@ -86,8 +89,13 @@ def _together(folders: list[Path]) -> Iterator[tuple[str, Tensor, ...]]:
     where = [_index(folder) for folder in folders]
     if odd := set.union(*map(set, where)) - set.intersection(*map(set, where)):
         raise ValueError(f"tensor '{min(odd)}' is not in every policy; give policies of one kind")
-    for name in sorted(where[0], key=lambda n: [int(t) if t.isdigit() else t for t in n.split(".")]):
+    for name in sorted(where[0], key=_in_order):
         yield name, *(_read(files[name], name) for files in where)
+
+
+def _in_order(name: str) -> list[int | str]:
+    """Sorts layer 10 behind layer 9."""
+    return [int(part) if part.isdigit() else part for part in name.split(".")]
 
 
 def _index(folder: Path) -> dict[str, Path]:

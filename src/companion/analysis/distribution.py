@@ -16,6 +16,7 @@ from companion.analysis.rollouts import read, roll_out, settings
 from companion.evaluate import entropy_prompts
 from companion.params import Profile
 from companion.runs import Run
+from companion.sampling import encode_prompts, load_policy, sample
 
 CANDIDATES = 10
 """The most likely tokens whose overlap Fig. 5(c) shows."""
@@ -99,11 +100,9 @@ class Position:
 def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     """The position with the highest entropy in the policy's greedy-most answers.
 
-    Looks at one answer for each of the first validation prompts (T = 1, top-p 0.01, so that
-    the path is the likeliest one).
+    Looks at one answer for each of the first `prompts` of the entropy measure (T = 1, top-p 0.01,
+    so that the path is the likeliest one).
     """
-    from companion.sampling import encode_prompts, load_policy, sample
-
     model, tokenizer = load_policy(policy)
     asked = entropy_prompts(profile)[:prompts]
     encoded = encode_prompts(tokenizer, asked)
@@ -114,9 +113,35 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     row = int(np.argmax([max(entropies) for entropies in answers.entropies]))
     step = int(np.argmax(answers.entropies[row]))
     before = answers.tokens[row][:step]
+    inputs = torch.tensor([encoded[row] + before], device=model.device)
     with torch.inference_mode():
-        logits = model(torch.tensor([encoded[row] + before], device=model.device)).logits[0, -1].float().cpu()
+        logits = model(inputs).logits[0, -1].float().cpu()
     return Position(
         asked[row], tokenizer.decode(before), logits.numpy(),
         tokenizer.convert_ids_to_tokens(range(len(logits))),
     )
+
+
+def histograms(tokens: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
+    """What Fig. 5 draws: columns panel, low, high (the bin's edges), tokens (how many are in it).
+
+    Every token is in one bin of each panel; the outermost ones hold what lies beyond them. A KL
+    below 1e-7 nats is the rounding of fp32 logits.
+
+    Args:
+        tokens: measurements of `change`.
+    """
+    change = tokens["entropy_change"]
+    shares = np.linspace(0, 1, bins // 2 + 1)
+    edges = {
+        "kl": np.logspace(-7, 1, bins + 1),
+        "entropy_change": np.linspace(*np.quantile(change, [0.001, 0.999]), bins + 1),
+        "overlap": shares, "mass": shares,
+    }
+    return pd.concat([
+        pd.DataFrame({
+            "panel": panel, "low": at[:-1], "high": at[1:],
+            "tokens": np.histogram(tokens[panel].astype(float).clip(at[0], at[-1]), at)[0],
+        })
+        for panel, at in edges.items()
+    ], ignore_index=True)

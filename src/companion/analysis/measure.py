@@ -28,8 +28,8 @@ def measured(
         {label: runs.check_policy(policy) for label, policy in policies.items()},
     )
     if not run.finished:
-        print(f"{run.name}: measuring", flush=True)
         with run.recording() as result:
+            print(f"{run.name}: measuring", flush=True)
             table = compute()
             table.to_parquet(run.folder / MEASUREMENTS, index=False)
             result["rows"] = len(table)

@@ -3,12 +3,19 @@
 Kornblith et al. 2019 (the biased estimator), Song et al. 2012, Eq. 5, and Nguyen et al. 2021 (the
 unbiased HSIC, which needs no large number of tokens). With linear kernels both need only sums
 over tokens of outer products: O(d^2) memory for a pair of layers, whatever the number of tokens.
-For 28 x 28 layers of d = 1024 that is 6.6 GB in float64.
+
+`cka` keeps such a matrix for every pair of layers, for every layer with itself, and for every
+layer and fold three. With the embeddings, in float64, that is 1334 of d = 1024 for Qwen3-0.6B
+(11 GB), 1998 of d = 2560 for 4B (105 GB) and of d = 4096 for 8B (268 GB): in main memory, while
+the GPU holds both policies and multiplies one pair of layers at a time.
 """
 
 from __future__ import annotations
 
+import math
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -26,14 +33,15 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
     """CKA of every pair of layers, over the answer tokens that `before` samples at T = 1.
 
     Measurements: a row for each layer of `before`, layer of `after` (0 the embeddings, the last
-    one after the final norm), estimator ("biased", "unbiased") and fold: "all", or one of five
-    disjoint parts of the prompts, whose spread shows the sampling noise.
+    one after the final norm), estimator ("biased", "unbiased") and fold: "all", or, for the same
+    layer in both, one of five disjoint parts of the prompts, whose spread shows the sampling
+    noise.
     """
 
     def compute() -> pd.DataFrame:
         rollouts = roll_out(profile, before)
         prompts = len(set(rollouts.prompt))
-        total, folds = CKA(), [CKA() for _ in range(FOLDS)]
+        total, folds = CKA(), [CKA(same_layer=True) for _ in range(FOLDS)]
         pairs = zip(
             read(before, rollouts, hidden=True), read(after, rollouts, hidden=True), strict=True
         )
@@ -54,10 +62,11 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
 
 
 class CKA:
-    """Accumulates tokens of two policies; `biased` and `unbiased` are [layers, layers]."""
+    """Accumulates tokens of two policies: for all pairs of layers, or the same layer in both."""
 
-    def __init__(self) -> None:
-        self.cross, self.own, self.other = HSIC(), HSIC(), HSIC()
+    def __init__(self, *, same_layer: bool = False) -> None:
+        self.cross = HSIC(same_layer=same_layer)
+        self.own, self.other = HSIC(same_layer=True), HSIC(same_layer=True)
 
     @property
     def tokens(self) -> int:
@@ -65,79 +74,101 @@ class CKA:
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Add tokens: x [layers of one, tokens, d], y [layers of the other, tokens, e]."""
-        self.cross.update(x[:, None], y[None])
+        self.cross.update(x, y)
         self.own.update(x, x)
         self.other.update(y, y)
 
-    @property
-    def biased(self) -> Tensor:
-        scale = self.own.biased()[:, None] * self.other.biased()[None]
-        return self.cross.biased() / scale.sqrt()
-
-    @property
-    def unbiased(self) -> Tensor:
-        scale = self.own.unbiased()[:, None] * self.other.unbiased()[None]
-        return self.cross.unbiased() / scale.sqrt()
+    def values(self, estimator: Literal["biased", "unbiased"]) -> dict[tuple[int, int], float]:
+        """CKA by the numbers of the two layers."""
+        cross, own, other = (
+            getattr(hsic, estimator)() for hsic in (self.cross, self.own, self.other)
+        )
+        return {
+            (i, j): value / math.sqrt(own[i] * other[j])
+            for (i, j), value in zip(self.cross.pairs, cross, strict=True)
+        }
 
     def table(self) -> pd.DataFrame:
         return pd.DataFrame([
-            {"before": i, "after": j, "estimator": name, "cka": float(value)}
-            for name in ("biased", "unbiased")
-            for i, row in enumerate(getattr(self, name)) for j, value in enumerate(row)
+            {"before": i, "after": j, "estimator": name, "cka": value}
+            for name in ("biased", "unbiased") for (i, j), value in self.values(name).items()
         ])
 
 
 class HSIC:
     """The Hilbert-Schmidt independence criterion of linear kernels, from sums over tokens.
 
-    Float64 throughout. Tokens are shifted by the first batch's mean, which changes no estimator
-    and keeps large constant activations from cancelling digits.
+    Sums are in float64. Tokens are shifted by about the first batch's mean, which changes no
+    estimator and keeps large constant activations from cancelling digits. Products of layers are
+    taken where the tokens are, a pair at a time, in the tokens' precision or fp32 if that is less
+    (an H800 is 60 times slower in float64), and added up in main memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, same_layer: bool = False) -> None:
+        self.same_layer = same_layer
         self.count = 0
 
     def update(self, x: Tensor, y: Tensor) -> None:
-        """Add tokens: x [..., tokens, d] and y [..., tokens, e], leading sizes broadcast.
+        """Add tokens: x [layers, tokens, d] and y [layers, tokens, e], any float dtype.
 
         Raises:
-            ValueError: another number of tokens on either side.
+            ValueError: another number of tokens on either side, or of layers if `same_layer`.
         """
-        if x.shape[-2] != y.shape[-2]:
+        if x.shape[1] != y.shape[1]:
             raise ValueError(
-                f"x has {x.shape[-2]} tokens and y {y.shape[-2]}; give both the same tokens"
+                f"x has {x.shape[1]} tokens and y {y.shape[1]}; give both the same tokens"
             )
-        x, y = x.double(), y.double()
         if not self.count:
-            self.shift = x.mean(-2, keepdim=True), y.mean(-2, keepdim=True)
-        x, y = x - self.shift[0], y - self.shift[1]
-        k, m = x.square().sum(-1), y.square().sum(-1)  # the kernels' diagonals
-        sums = (
-            x.mT @ y, x.sum(-2), y.sum(-2), k.sum(-1), m.sum(-1), (k * m).sum(-1),
-            (x * m[..., None]).sum(-2), (y * k[..., None]).sum(-2),
-        )
-        self.sums = sums if not self.count else tuple(
-            old + new for old, new in zip(self.sums, sums, strict=True)
-        )
-        self.count += x.shape[-2]
+            self._start(x, y)
+        precision = torch.promote_types(x.dtype, torch.float32)
+        for at, (i, j) in enumerate(self.pairs):
+            shifted = x[i].double() - self.shift[0][i], y[j].double() - self.shift[1][j]
+            batch = _sums(*shifted, precision)
+            for total, part in zip(self.sums, batch, strict=True):
+                total[at] += part.cpu()
+        self.count += x.shape[1]
 
-    def biased(self) -> Tensor:
-        """||Xc' Yc||_F^2 of the centred tokens (unscaled, as CKA needs it)."""
-        cross, x, y, *_ = self.sums
-        return (cross - x[..., :, None] * y[..., None, :] / self.count).square().sum((-2, -1))
+    def _start(self, x: Tensor, y: Tensor) -> None:
+        layers = range(len(x)), range(len(y))
+        self.pairs = list(zip(*layers, strict=True) if self.same_layer else product(*layers))
+        self.shift = x.mean(1).double(), y.mean(1).double()
+        d, e = x.shape[2], y.shape[2]
+        shapes = (d, e), (d,), (e,), (), (), (), (d,), (e,)
+        # All pairs in one block: a matrix a pair, kept amid large intermediates, would scatter
+        # the heap to many times their size.
+        self.sums = [torch.zeros(len(self.pairs), *s, dtype=torch.float64) for s in shapes]
 
-    def unbiased(self) -> Tensor:
+    def biased(self) -> list[float]:
+        """||Xc' Yc||_F^2 of each pair's centred tokens (unscaled, as CKA needs it)."""
+        return [
+            float((cross - x.outer(y) / self.count).square().sum())
+            for cross, x, y, *_ in zip(*self.sums, strict=True)
+        ]
+
+    def unbiased(self) -> list[float]:
         """Song et al. 2012, Eq. 5, without its leading 1 / (n (n - 3)), the same for all pairs.
 
         Raises:
             ValueError: fewer than four tokens.
         """
-        n = self.count
-        if n < 4:
-            raise ValueError(f"{n} tokens are too few for unbiased CKA; give at least 4")
-        cross, x, y, k, m, km, xm, yk = self.sums
-        trace = cross.square().sum((-2, -1)) - km
-        rows_x, rows_y = x.square().sum(-1) - k, y.square().sum(-1) - m
-        both = ((x[..., None, :] @ cross)[..., 0, :] * y).sum(-1)
-        both = both - (x * xm).sum(-1) - (y * yk).sum(-1) + km
-        return trace + rows_x * rows_y / ((n - 1) * (n - 2)) - 2 * both / (n - 2)
+        if self.count < 4:
+            raise ValueError(
+                f"{self.count} tokens are too few for unbiased CKA; give at least 4"
+            )
+        return [_unbiased(self.count, *pair) for pair in zip(*self.sums, strict=True)]
+
+
+def _sums(x: Tensor, y: Tensor, precision: torch.dtype) -> tuple[Tensor, ...]:
+    """All that HSIC needs to know of tokens x [tokens, d] and y [tokens, e] of a pair of layers."""
+    k, m = x.square().sum(1), y.square().sum(1)  # the kernels' diagonals
+    return x.to(precision).T @ y.to(precision), x.sum(0), y.sum(0), k.sum(), m.sum(), k @ m, m @ x, k @ y
+
+
+def _unbiased(
+    n: int, cross: Tensor, x: Tensor, y: Tensor, k: Tensor, m: Tensor, km: Tensor, xm: Tensor,
+    yk: Tensor,
+) -> float:
+    trace = cross.square().sum() - km
+    rows_x, rows_y = x @ x - k, y @ y - m
+    both = x @ cross @ y - x @ xm - y @ yk + km
+    return float(trace + rows_x * rows_y / ((n - 1) * (n - 2)) - 2 * both / (n - 2))

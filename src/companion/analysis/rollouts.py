@@ -14,6 +14,9 @@ from companion import runs, tasks
 from companion.params import Profile
 from companion.sampling import Answers, encode_prompts, load_policy, opened
 
+BATCH_TOKENS = 8192
+"""Tokens that a policy reads at a time, padding included."""
+
 
 @dataclass(frozen=True)
 class Rollouts:
@@ -39,18 +42,17 @@ def asked(profile: Profile) -> list[str]:
 
 
 def settings(profile: Profile) -> dict[str, object]:
-    """What rollouts depend on beside the policy, for a run's fingerprint."""
+    """What rollouts depend on beside policy and seed, for a run's fingerprint."""
     return {
         "data": runs.text_hash(asked(profile)), "samples": profile.analysis.samples,
         "max_new_tokens": profile.evaluation.max_new_tokens,
+        "engine": profile.evaluation.engine,
     }
 
 
-def roll_out(
-    profile: Profile, policy: Path, *, samples: int | None = None, greedy: bool = False
-) -> Rollouts:
-    """`samples` answers to every prompt at T = 1 (the profile's number if None), or greedy ones."""
-    count = 1 if greedy else samples or profile.analysis.samples
+def roll_out(profile: Profile, policy: Path, *, greedy: bool = False) -> Rollouts:
+    """`analysis.samples` answers to every prompt at T = 1, or one greedy answer."""
+    count = 1 if greedy else profile.analysis.samples
     prompts = [prompt for prompt in asked(profile) for _ in range(count)]
     with opened(policy, profile) as sampler:
         answers = sampler(
@@ -71,15 +73,12 @@ def rollouts_of(
 
 @torch.inference_mode()
 def read(
-    policy: Path, rollouts: Rollouts, *, hidden: bool = False, tokens: int = 8192
+    policy: Path, rollouts: Rollouts, *, hidden: bool = False
 ) -> Iterator[tuple[Tensor, Tensor | None, list[int]]]:
     """The policy's view of every answer token, a batch of answers at a time.
 
     The output head is applied in fp32 even where the policy computes in bf16, whose logits are
     spaced by a tenth of a nat.
-
-    Args:
-        tokens: of a batch, padding included (at least one answer).
 
     Yields:
         logits [tokens, V] in fp32 that predict the batch's answer tokens, in order and without
@@ -88,24 +87,33 @@ def read(
     """
     model, _ = load_policy(policy)
     head = model.get_output_embeddings().weight.float()
-    for rows in batches(rollouts, tokens):
-        inputs, mask, predicts = (
-            part.to(model.device) for part in padded(
-                [rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows]
-            )
-        )
+    for rows, inputs, mask, predicts in batches(rollouts, model.device):
         output = model.base_model(inputs, attention_mask=mask, output_hidden_states=hidden)
         logits = output.last_hidden_state[predicts].float() @ head.T
         states = torch.stack([h[predicts] for h in output.hidden_states]) if hidden else None
         yield logits, states, [i for i in rows for _ in rollouts.answers[i]]
 
 
-def batches(rollouts: Rollouts, tokens: int) -> Iterator[range]:
-    """Answers in order, as many at a time as `tokens` hold with their prompts and padding."""
+def batches(
+    rollouts: Rollouts, device: torch.device
+) -> Iterator[tuple[range, Tensor, Tensor, Tensor]]:
+    """Answers in order behind their prompts, as many at a time as BATCH_TOKENS hold, at least one.
+
+    Yields:
+        the answers' numbers; and on `device`, [rows, width] each and padded on the right: token
+        ids and attention mask (int64), and the places that predict an answer token (bool).
+    """
+    for rows in _rows(rollouts):
+        parts = _padded([rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows])
+        yield rows, *(part.to(device) for part in parts)
+
+
+def _rows(rollouts: Rollouts) -> Iterator[range]:
+    """The answers of each batch, by number."""
     start, width = 0, 0
     for i, (prompt, answer) in enumerate(zip(rollouts.prompts, rollouts.answers, strict=True)):
         wider = max(width, len(prompt) + len(answer))
-        if i > start and wider * (i + 1 - start) > tokens:
+        if i > start and wider * (i + 1 - start) > BATCH_TOKENS:
             yield range(start, i)
             start, wider = i, len(prompt) + len(answer)
         width = wider
@@ -113,7 +121,7 @@ def batches(rollouts: Rollouts, tokens: int) -> Iterator[range]:
         yield range(start, len(rollouts.answers))
 
 
-def padded(
+def _padded(
     prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, attention mask and the places that predict an answer token, [rows, width]."""

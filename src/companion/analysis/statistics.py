@@ -38,7 +38,9 @@ def macro_average(
 
     Training seeds and, within each suite, problems are resampled independently: both are
     samples, and all seeds share the problems. The suites are fixed (stratified bootstrap, as in
-    rliable, Agarwal et al. 2021). With one seed the interval covers problems alone.
+    rliable, Agarwal et al. 2021). With one seed the interval covers problems alone,
+    and with a few it understates what seeds add: the mean of three, resampled, keeps 2/3 of their
+    variance and never leaves their range.
 
     Args:
         scores: for each suite, scores in [0, 1] of shape [seeds, problems].

@@ -54,7 +54,7 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
         colour, label = (KL["FKL"], "FKL") if direction == "forward" else (KL["RKL"], "RKL")
         axes[1].bar(places, 1 - rows["cosine"], 0.4, color=colour, label=label)
         axes[2].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
-    axes[1].set(title="Angle between first gradients", ylabel="1 − cosine", ylim=(0, None))
+    axes[1].set(title="Distance of first gradients", ylabel="1 − cosine", ylim=(0, None))
     axes[2].set(title="Ratio of their norms", ylabel="norm ratio")
     axes[2].axhline(1, color="0.6", linewidth=1)
     for axis in axes[1:]:
@@ -88,5 +88,5 @@ def _entropy(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
     axis.fill_between(rows["step"], rows["entropy_low"], rows["entropy_high"], color=colour,
                       alpha=0.15, linewidth=0)
     axis.plot(rows["step"], rows["token_entropy"], "o-", color=colour, markersize=3, label=label)
-    axis.set(ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
+    axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

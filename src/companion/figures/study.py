@@ -54,7 +54,8 @@ def reheating(metrics: pd.DataFrame, arm: str, threshold: float, target: float) 
     axes[0].plot(steps, metrics["rollout_entropy"], color="0.6", linewidth=1,
                  label="swift's log: training rollouts")
     axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="gate: collapsed below")
-    axes[0].axhline(target, color="#009E73", linestyle=":", label="stop: recovered above")
+    if target:
+        axes[0].axhline(target, color="#009E73", linestyle=":", label="stop: recovered above")
     axes[0].set(title="Entropy", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
     axes[0].legend(fontsize=7, loc="lower right")
     axes[1].plot(steps, 1000 * metrics["kl"], color=colour)
@@ -126,7 +127,10 @@ def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: flo
     for row, when in enumerate(("until collapse", "resumed")):
         axes[row, 0].set(title=f"Training reward, {when}", ylabel="mean score, 10-step mean")
         axes[row, 1].set(title=f"Entropy, {when}", ylabel="mean token entropy (nats, T = 1)")
-        for level, text in ((collapse_entropy, "collapse"), (recovery_entropy, "recovery")):
+        levels = {"collapse": collapse_entropy, "recovery": recovery_entropy}
+        for text, level in levels.items():
+            if level is None:
+                continue
             axes[row, 1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
             axes[row, 1].annotate(text, (1.01, level), xycoords=("axes fraction", "data"),
                                   fontsize=8, ha="left", va="center", color="0.4")

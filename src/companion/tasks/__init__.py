@@ -38,12 +38,19 @@ def of(name: str) -> ModuleType:
 
 def suites(profile: Profile, split: str = "test") -> list[str]:
     """The in-domain suites of a split, over which accuracies are macro-averaged."""
-    return [suite for suite in of(profile.task.name).suites(split) if suite != ood(profile)]
+    return [suite for suite in asked(profile, split) if suite != ood(profile)]
 
 
-def ood(profile: Profile) -> str:
-    """The out-of-distribution suite."""
-    return of(profile.task.name).OOD
+def ood(profile: Profile) -> str | None:
+    """The out-of-distribution suite; None if the profile leaves it out."""
+    suite = of(profile.task.name).OOD
+    return None if suite in profile.task.leave_out else suite
+
+
+def asked(profile: Profile, split: str) -> list[str]:
+    """Every suite of a split, but those of task.leave_out."""
+    left_out = profile.task.leave_out
+    return [suite for suite in of(profile.task.name).suites(split) if suite not in left_out]
 
 
 def training(profile: Profile) -> list[Question]:
@@ -54,28 +61,28 @@ def training(profile: Profile) -> list[Question]:
 def held_out(profile: Profile, split: str) -> list[Question]:
     """Every question of the validation or test split, a suite after the other."""
     task, count = of(profile.task.name), getattr(profile.task, f"{split}_problems")
-    names = task.suites(split)
+    names = asked(profile, split)
     return [q for suite in names for q in task.questions(profile.task, split, suite, count)]
 
 
 def first_of_each(profile: Profile, split: str) -> list[Question]:
     """The first question of every suite of a split."""
     task = of(profile.task.name)
-    return [task.questions(profile.task, split, suite, 1)[0] for suite in task.suites(split)]
+    names = asked(profile, split)
+    return [task.questions(profile.task, split, suite, 1)[0] for suite in names]
 
 
 def mixed(profile: Profile, split: str, count: int) -> list[Question]:
     """`count` questions of a split, in equal parts of its in-domain suites."""
     task, names = of(profile.task.name), suites(profile, split)
     each = -(-count // len(names))
-    asked = [q for suite in names for q in task.questions(profile.task, split, suite, each)]
-    return asked[:count]
+    questions = [q for suite in names for q in task.questions(profile.task, split, suite, each)]
+    return questions[:count]
 
 
 def overlap(profile: Profile) -> pd.DataFrame:
     """Test questions that training repeats, or nearly: suite, key, training_key, similarity."""
-    asked, trained = held_out(profile, "test"), training(profile)
-    return of(profile.task.name).overlap(asked, trained)
+    return of(profile.task.name).overlap(held_out(profile, "test"), training(profile))
 
 
 def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:

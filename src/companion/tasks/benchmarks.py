@@ -211,7 +211,7 @@ def _from_hub(source: Source, revision: str | None, cache: Path) -> tuple[list[p
         if "gated" in str(error):
             raise RuntimeError(
                 f"{source.hub} is gated: accept its terms on its page of the Hugging Face hub, "
-                "log in with `hf auth login` and load it again"
+                "log in with `hf auth login` and load it again, or name it in task.leave_out"
             ) from None
         raise RuntimeError(
             f"{source.hub} cannot be loaded from the Hugging Face hub ({_first_line(error)}); "

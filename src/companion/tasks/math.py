@@ -71,7 +71,7 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
 
 def source(settings: params.Task, split: str) -> dict[str, Any]:
     """Of a split's data sets: where they came from, their revisions, the hash of their content."""
-    names = suites("test") if split == "test" else [TRAINING]
+    names = [suite for suite in suites(split) if suite not in settings.leave_out]
     return {name: _loaded(name, benchmarks.folder_of(settings))[1] for name in names}
 
 

@@ -11,7 +11,7 @@ from companion.tasks.grading.brackets import levels
 from companion.tasks.grading.comparison import same
 from companion.tasks.grading.extraction import LENGTH, extract
 from companion.tasks.grading.notation import clean, key
-from companion.tasks.grading.workers import ask
+from companion.tasks.grading.workers import WORKERS, ask
 
 DEPTH = 20
 """Answers whose brackets nest deeper are right only if they read as the gold does."""
@@ -76,7 +76,7 @@ def _undecided(gold: str, answer: str) -> bool:
 
 
 def grade_all(
-    answers: Sequence[str], golds: Sequence[str], workers: int = 2, seconds: float = SECONDS
+    answers: Sequence[str], golds: Sequence[str], workers: int = WORKERS, seconds: float = SECONDS
 ) -> list[Grade]:
     """`grade` of each answer with its gold, in order, with up to `workers` processes.
 

@@ -22,7 +22,7 @@ def verl_grade(answer: str, gold: str) -> bool:
     return bool(math_dapo.compute_score(answer, gold)["acc"])
 
 
-def verdicts(answers: Sequence[str], golds: Sequence[str], workers: int = 2) -> pd.DataFrame:
+def verdicts(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row a sample: gold, stated (None without an answer), correct, math_dapo.
 
     Raises:
@@ -30,7 +30,7 @@ def verdicts(answers: Sequence[str], golds: Sequence[str], workers: int = 2) -> 
     """
     import pandas as pd
 
-    grades = grade_all(answers, golds, workers)
+    grades = grade_all(answers, golds)
     return pd.DataFrame(
         {
             "gold": list(golds),
