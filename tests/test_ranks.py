@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from companion import params, reheat, rl, runs
 from companion.launch import launch
@@ -33,23 +34,83 @@ def test_verl_on_two_nodes_of_a_ray_cluster(cluster, tmp_path):
         assert update(tmp_path / "nodes", threads=1, nodes=2) == pytest.approx(alone, rel=1e-4)
 
 
+HEAT = {
+    "reheat.batch_size": 32, "reheat.micro_batch_size": 8, "reheat.max_steps": 2,
+    "reheat.check_every": 1, "entropy.prompts": 8, "hardware.threads": 1,
+}
+ON_GPUS = HEAT | {
+    "hardware.platform": "gpu", "hardware.gpus_per_node": 2, "rl.rollout_engine": "vllm",
+    "evaluation.engine": "vllm",
+}
+COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length")
+
+
+def heated(folder, words, environment):
+    """What ms-swift measured, a row a step."""
+    reheat.write_inputs(params.load("smoke", HEAT), "forward", folder)
+    (folder / "metrics.jsonl").touch()
+    launch(words, environment, folder / "ms-swift.log", lambda: None)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder, step):
+    return load_file(folder / "swift" / f"checkpoint-{step}" / "model.safetensors")
+
+
+def same(ours, other):
+    return ours.keys() == other.keys() and all(
+        w.dtype == other[name].dtype and w.equal(other[name]) for name, w in ours.items()
+    )
+
+
 def test_ms_swift_on_two_ranks(tmp_path):
     """The same prompts in the same order: rank 0 gets the even ones, rank 1 the odd ones."""
-    profile = params.load("smoke", {
-        "reheat.batch_size": 32, "reheat.micro_batch_size": 8, "reheat.max_steps": 1,
-        "entropy.prompts": 8, "hardware.threads": 1,
-    })
-    start, rows = ROOT / profile.task.base, []
+    profile, rows = params.load("smoke", HEAT | {"reheat.max_steps": 1}), []
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
         folder.mkdir()
-        reheat.write_inputs(profile, "forward", folder)
-        (folder / "metrics.jsonl").touch()
-        words = reheat.command(profile, start, folder)
+        words = reheat.command(profile, ROOT / profile.task.base, folder)
         at = words.index("--gradient_accumulation_steps") + 1
         words[at] = str(int(words[at]) // ranks)
         environment = reheat.environment(profile) | ({"NPROC_PER_NODE": "2"} if ranks == 2 else {})
-        launch(words, environment, folder / "ms-swift.log", lambda: None)
-        rows.append(json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1]))
-    for name in ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length"):
+        rows.append(heated(folder, words, environment)[-1])
+    for name in COMPARED:
         np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-4, err_msg=name)
+
+
+def test_ms_swift_sharded_on_two_ranks(tmp_path):
+    """The command for GPUs, but for vLLM and flash-attn: FSDP2 trains, saves and resumes."""
+    cpu, gpu = params.load("smoke", HEAT), params.load("smoke", ON_GPUS)
+    base = ROOT / cpu.task.base
+    plugin = ["--external_plugins", reheat.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
+    here = ["--use_cpu", "true", "--use_vllm", "false", "--attn_impl", "sdpa"]
+    here += ["--padding_free", "false", *plugin]
+    environment = reheat.environment(cpu) | reheat.environment(gpu)
+
+    def sharded(name, *more):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        words = reheat.command(gpu, base, folder)
+        at = words.index("--vllm_mode")  # refused where vLLM is not used
+        words = [*words[:at], *words[at + 2 :], *here, *more]
+        return folder, heated(folder, words, environment)
+
+    # Weights are kept and saved in fp32 while bf16 computes: untrained, they are the base's.
+    untrained, _ = sharded("untrained", "--learning_rate", "0", "--max_steps", "1")
+    assert same(weights(untrained, 1), load_file(base / "model.safetensors"))
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    expected = heated(
+        alone, [*reheat.command(cpu, base, alone), *plugin], reheat.environment(cpu)
+    )
+    folder, rows = sharded("sharded", "--bf16", "false")
+    for ours, theirs in zip(rows, expected, strict=True):
+        for name in COMPARED:
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=name)
+
+    whole = weights(folder, 2)
+    first = folder / "swift" / "checkpoint-1"
+    again, resumed = sharded("sharded", "--bf16", "false", "--resume_from_checkpoint", str(first))
+    assert resumed[-1]["step"] == 2 and same(weights(again, 2), whole)
+    assert not same(whole, weights(folder, 1))

@@ -6,13 +6,14 @@ teacher model, one forward.
 
 Written against ms-swift 4.6.0: GKDTrainer.compute_loss and _prepare_batch_inputs
 (rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions and
-_prepare_vllm_engine (rlhf_trainers/rollout_mixin.py), Template._swift_encode (template/base.py),
-TrainerFactory.TRAINER_MAPPING, callbacks_map. tests/test_reheat.py fails when one of these
-changes its meaning.
+_prepare_vllm_engine (rlhf_trainers/rollout_mixin.py), SwiftMixin._save_model (trainers/mixin.py),
+Template._swift_encode (template/base.py), TrainerFactory.TRAINER_MAPPING, callbacks_map.
+tests/test_reheat.py and tests/test_ranks.py fail when one of these changes its meaning.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from pathlib import Path
@@ -23,12 +24,17 @@ from swift.callbacks import TrainerCallback, callbacks_map
 from swift.rlhf_trainers.gkd_trainer import GKDTrainer
 from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
+from transformers.modeling_utils import unwrap_model
 
 from companion.evaluate import entropy_row, token_entropy
 from companion.objective import Direction, self_distillation
 from companion.params import Profile
 from companion.reheat import PLAN, crossed, diverged
 from companion.sampling import encode_prompts, sample
+
+
+TRAINER_STATE = ("pytorch_model_fsdp*", "optimizer*")
+"""Files of a checkpoint that only a resumed trainer reads: three times its policy's size on GPUs."""
 
 
 class SelfDistillationTrainer(GKDTrainer):
@@ -111,6 +117,15 @@ class SelfDistillationTrainer(GKDTrainer):
         loss = kl.sum() * shares / max(inputs["total_tokens"], 1)
         return (loss, outputs) if return_outputs else loss
 
+    def _save_model(self, output_dir=None, state_dict=None) -> None:
+        """Where FSDP gathers it, a head tied to the embeddings is there under both names, and
+        saving would drop the embeddings': a file that vLLM does not load.
+        """
+        if state_dict is not None:
+            for copy in unwrap_model(self.model).all_tied_weights_keys:
+                state_dict.pop(copy, None)
+        super()._save_model(output_dir, state_dict)
+
 
 class MeasureAndStop(TrainerCallback):
     """Measures every saved checkpoint and writes metrics.jsonl, one line a step.
@@ -137,13 +152,19 @@ class MeasureAndStop(TrainerCallback):
             self._write(args, state)
 
     def on_save(self, args, state, control, **kwargs) -> None:
+        # What torch keeps of the update and of the save, on each rank's GPU, vLLM now needs there.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
         measured = [None]
         if state.is_world_process_zero:
-            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
             measured = [entropy_row(token_entropy(checkpoint, self.profile))]
         broadcast_object_list(measured)
         self.row |= measured[0]
         self._write(args, state)
+        if state.is_world_process_zero:
+            keep_policies_alone(checkpoint.parent)
         entropy = self.row["token_entropy"]
         if crossed(self.profile, entropy) or diverged(self.profile, entropy):
             control.should_training_stop = True
@@ -152,6 +173,14 @@ class MeasureAndStop(TrainerCallback):
         if state.is_world_process_zero:
             with open(Path(args.output_dir).parent / "metrics.jsonl", "a") as file:
                 file.write(json.dumps(self.row) + "\n")
+
+
+def keep_policies_alone(folder: Path) -> None:
+    """Delete from a run's checkpoints, but the two newest, what a trainer would resume with."""
+    saved = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in saved[:-2]:
+        for file in (file for pattern in TRAINER_STATE for file in checkpoint.glob(pattern)):
+            file.unlink()
 
 
 class ChatTemplate(Template):
