@@ -1,6 +1,7 @@
 """Settings that every test shares."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,8 +48,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(3000))  # the first one waits for all notebooks
 
 
-def run(*words):
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+def run(command, *words):
+    """What a command of the virtual environment prints."""
+    words = (Path(sys.executable).with_name(command), *words)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"{words} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
@@ -56,7 +59,7 @@ def run(*words):
 @pytest.fixture(scope="session")
 def executed():
     """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
-    run("-m", "companion.reproduce", "--profile", "smoke")
+    run("companion", "reproduce", "--profile", "smoke")
     return ROOT / "runs" / "smoke" / f"notebooks-seed{params.load('smoke').seed}"
 
 
@@ -65,10 +68,13 @@ def cluster():
     """A Ray cluster of two nodes on this machine, each with one logical GPU."""
     from ray.cluster_utils import Cluster
 
+    handler = signal.getsignal(signal.SIGTERM)
     nodes = Cluster(initialize_head=True, head_node_args={
         "num_cpus": 16, "num_gpus": 1, "include_dashboard": True, "dashboard_port": 0,
     })
     nodes.add_node(num_cpus=16, num_gpus=1)
+    # Ray's own would drain its node, and hang, in whatever this process forks and terminates.
+    signal.signal(signal.SIGTERM, handler)
     _wait_for_jobs(f"http://{nodes.head_node.webui_url}")
     yield nodes
     nodes.shutdown()
