@@ -112,6 +112,9 @@ def test_fig07_compares_directions_under_both_optimizers():
     assert "not both recover" in verdicts.fig07(both, 0.25)
     sentence = verdicts.fig07(both, None)
     assert "2.0 times reverse KL's" in sentence and "+0.150" in sentence and "+0.020" in sentence
+    assert "larger throughout, as here" in sentence
+    smaller = both.assign(grad_norm=both["grad_norm"].where(both["run"] != "FKL, AdamW", 1.0))
+    assert "larger throughout, unlike here" in verdicts.fig07(smaller, None)
 
 
 def test_fig08_says_how_far_tau_matters():
@@ -121,7 +124,11 @@ def test_fig08_says_how_far_tau_matters():
          "norm_ratio": r, "norm_1": 1.0, "norm_2": r}
         for d, c, r in (("forward", 0.9, 0.25), ("reverse", 1.0, 3.7))
     ])
-    assert len(figures.fig08(runs, pairs).axes[0].lines) == 2
+    paths, distances, ratios = figures.fig08(runs, pairs).axes
+    assert len(paths.lines) == 2
+    # A distance of 0 has no bar to see, so it is written.
+    assert [text.get_text() for text in distances.texts] == ["0.1", "0"]
+    assert [text.get_text() for text in ratios.texts] == ["0.2", "3.7"]
     sentence = verdicts.fig08(runs, pairs)
     assert "Over the 1 steps" in sentence and "at most 0.030" in sentence
     assert "at least 0.900" in sentence and "up to 4.0 times" in sentence

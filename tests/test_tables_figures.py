@@ -55,6 +55,15 @@ def test_a_suite_that_is_left_out_has_an_empty_table(tmp_path):
     assert whole.loc["Base", "avg@4"].value == 25
 
 
+def test_the_path_loses_points_on_each_kind_of_suite_that_is_asked():
+    frame = samples({"Collapsed": 0.75, "PR-FKL": 0.25})
+    change = tables.change_along_path(frame, SUITES[:1], SUITES[1])
+    assert {name: row.value for name, row in change.items()} == {
+        "in-domain": -50, "out of distribution": -50
+    }
+    assert list(tables.change_along_path(frame, SUITES, None)) == ["in-domain"]
+
+
 def test_single_seeds_average_to_the_whole():
     frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
     frame.loc[(frame["seed"] == 2) & (frame["label"] == "Base"), "correct"] = False

@@ -104,12 +104,9 @@ def _analyses(settings: Profile, runs: dict[str, dict[str, Run]], target: Path) 
     )
     path = {int(step): run for step, run in runs["along_path"].items()}
     samples = collect.samples(path.values())
-    along = tables.along_path(samples, path, tasks.suites(settings), tasks.ood(settings), resamples)
-    groups = {"in-domain": tasks.suites(settings), "out of distribution": [tasks.ood(settings)]}
-    changes = {
-        name: tables.gains(samples, suites, "Collapsed", resamples).loc["PR-FKL"].iloc[0]
-        for name, suites in groups.items() if suites != [None]
-    }
+    suites, ood = tasks.suites(settings), tasks.ood(settings)
+    along = tables.along_path(samples, path, suites, ood, resamples)
+    changes = tables.change_along_path(samples, suites, ood, resamples)
     hot = runs["reheated"]["PR-FKL"]
     positions, table2 = branching.by_position(answers), branching.summary(answers, resamples)
     jump = tables.jump(hot.metrics)

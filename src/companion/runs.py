@@ -110,8 +110,8 @@ class Run:
     def recording(self, **notes: Any) -> Iterator[dict[str, Any]]:
         """Hold the run's lock while it is made, and write run.json at its start and its end.
 
-        Nothing in the run's folder may change outside of it. Yields a dict for the stage's
-        results, saved under `result`. An interrupted or failed run keeps its folder and says so
+        Nothing in the run's folder may change outside of it, but that what a finished run no
+        longer needs is deleted. Yields a dict for the stage's results, saved under `result`. An interrupted or failed run keeps its folder and says so
         in `status`; it is continued by the next call. `seconds` adds up all tries, but for what
         passed before a kill that left no time to write.
 

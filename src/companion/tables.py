@@ -114,8 +114,7 @@ def along_path(
     """
     steps = {run.identity["settings"]["label"]: step for step, run in evaluations.items()}
     rows = []
-    groups = {"in-domain": suites} | ({"out of distribution": [ood]} if ood else {})
-    for name, group in groups.items():
+    for name, group in _groups(suites, ood).items():
         average = table1(samples[samples["label"].isin(steps)], group, resamples)["Avg"]
         for label, row in average.iterrows():
             rows += [
@@ -123,6 +122,20 @@ def along_path(
                 for metric, cell in row.items()
             ]
     return pd.DataFrame(rows).sort_values(["suites", "metric", "step"], ignore_index=True)
+
+
+def change_along_path(
+    samples: pd.DataFrame, suites: list[str], ood: str | None, resamples: int = 2000
+) -> dict[str, Estimate]:
+    """By `along_path`'s suites, what avg@k changes from its first policy to its last, in points."""
+    return {
+        name: gains(samples, group, "Collapsed", resamples).loc["PR-FKL"].iloc[0]
+        for name, group in _groups(suites, ood).items()
+    }
+
+
+def _groups(suites: list[str], ood: str | None) -> dict[str, list[str]]:
+    return {"in-domain": suites} | ({"out of distribution": [ood]} if ood else {})
 
 
 def jump(path: pd.DataFrame) -> pd.DataFrame:

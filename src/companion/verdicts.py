@@ -25,7 +25,7 @@ def side(gain: Estimate) -> str:
 
 
 def table1(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
-    """Args: `tables.gains` over all seeds, and `tables.gains_by_seed`, against continued DAPO."""
+    """Args: `tables.gains`, and the differences of `tables.avg_by_seed`, to continued DAPO."""
     avg, passed = gains.loc[HEADLINE]
     others = ", ".join(
         f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}" for arm, row in gains.iterrows()
@@ -109,7 +109,7 @@ def fig03(cka: pd.DataFrame) -> str:
 
 
 def fig04(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
-    """Args: `tables.along_path`; by its suites the change of avg@k to the reheated policy."""
+    """Args: `tables.along_path` and `tables.change_along_path`."""
     avg = along[along["metric"].str.startswith("avg")].sort_values("step")
     start = avg.groupby("suites")["value"].first()
     lost = any(change.high < 0 for change in changes.values())
@@ -187,10 +187,10 @@ def fig07(paths: pd.DataFrame, recovery: float | None) -> str:
     both = "both recover" if recovery and end >= recovery else "not both recover"
     return (
         f"Under AdamW {both} ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
-        f"reverse) and forward KL's gradient norm is {ratio:.1f} times reverse KL's (medians), "
-        f"{'larger' if ratio > 1 else 'not larger'} as the paper says throughout; under plain SGD, where size counts, forward "
-        f"KL raises entropy by {rise['FKL, SGD']:+.3f} nats and reverse KL by {rise['RKL, SGD']:+.3f} "
-        "in equal steps."
+        f"reverse) and forward KL's gradient norm is {ratio:.1f} times reverse KL's (medians); the "
+        f"paper says it is larger throughout, {'as' if ratio > 1 else 'unlike'} here. Under plain "
+        f"SGD, where size counts, forward KL raises entropy by {rise['FKL, SGD']:+.3f} nats and "
+        f"reverse KL by {rise['RKL, SGD']:+.3f} in equal steps."
     )
 
 

@@ -161,7 +161,8 @@ class HSIC:
 def _sums(x: Tensor, y: Tensor, precision: torch.dtype) -> tuple[Tensor, ...]:
     """All that HSIC needs to know of tokens x [tokens, d] and y [tokens, e] of a pair of layers."""
     k, m = x.square().sum(1), y.square().sum(1)  # the kernels' diagonals
-    return x.to(precision).T @ y.to(precision), x.sum(0), y.sum(0), k.sum(), m.sum(), k @ m, m @ x, k @ y
+    cross = x.to(precision).T @ y.to(precision)
+    return cross, x.sum(0), y.sum(0), k.sum(), m.sum(), k @ m, m @ x, k @ y
 
 
 def _unbiased(

@@ -136,7 +136,8 @@ def fig06(positions: pd.DataFrame) -> Figure:
         axis.plot(rows["position"], rows["value"], color=shade, linewidth=2 if end else 0.7,
                   label="collapsed" if step == 0 else f"step {step}")
     axis.set(xlabel="token position in the answer (0: the first)",
-             ylabel="mean log-probability (nats)", title="Sampled tokens (bands: 95% over prompts, first and last checkpoint)")
+             ylabel="mean log-probability (nats)",
+             title="Sampled tokens (bands: 95% over prompts, first and last checkpoint)")
     axis.legend(title="checkpoint", fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

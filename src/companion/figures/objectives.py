@@ -38,7 +38,7 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
 
     Args:
         paths: `collect.paths`, with runs named by tau.
-        gradients: measurements of `gradients.at_start`; the forward pairs are drawn.
+        gradients: measurements of `gradients.at_start`; pairs of one direction are drawn.
     """
     figure, axes = canvas(1, 3, figsize=(11, 3.3), width_ratios=[1.3, 1, 1])
     taus = sorted(paths["run"].unique())
@@ -52,8 +52,10 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
     for shift, (direction, rows) in zip((-0.2, 0.2), same.groupby("direction_1"), strict=True):
         places = np.arange(len(rows)) + shift
         colour, label = (KL["FKL"], "FKL") if direction == "forward" else (KL["RKL"], "RKL")
-        axes[1].bar(places, 1 - rows["cosine"], 0.4, color=colour, label=label)
-        axes[2].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
+        apart = axes[1].bar(places, (1 - rows["cosine"]).round(4), 0.4, color=colour, label=label)
+        axes[1].bar_label(apart, fmt="{:g}", fontsize=7)  # reverse KL's are 0, by Eq. 20
+        ratios = axes[2].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
+        axes[2].bar_label(ratios, fmt="%.1f", fontsize=7)
     axes[1].set(title="Distance of first gradients", ylabel="1 − cosine", ylim=(0, None))
     axes[2].set(title="Ratio of their norms", ylabel="norm ratio")
     axes[2].axhline(1, color="0.6", linewidth=1)
