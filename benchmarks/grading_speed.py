@@ -30,7 +30,9 @@ from companion.tasks import benchmarks, grading
 
 MIXES = {"integers": (("AIME24", "AIME25"), 1000), "MATH-500": (("MATH-500",), 300)}
 """Data sets, and the bar in answers a second."""
-THOUGHT = "Let us write $x$ for the unknown, so that $x^2 = 2x + \\frac{1}{2}$ and hence more. " * 25
+THOUGHT = (
+    "Let us write $x$ for the unknown, so that $x^2 = 2x + \\frac{1}{2}$ and hence more. " * 25
+)
 
 
 def answers(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
@@ -52,13 +54,19 @@ def measure(mix: str, workers: int) -> dict[str, float]:
     """In a process of its own: nothing is parsed yet."""
     texts, golds = answers(MIXES[mix][0])
     begun = time.perf_counter()
-    grading.grade_all(["\\boxed{\\sqrt{2}/2}"] * workers, ["\\frac{1}{\\sqrt 2}"] * workers, workers)
+    grading.grade_all(
+        ["\\boxed{\\sqrt{2}/2}"] * workers, ["\\frac{1}{\\sqrt 2}"] * workers, workers
+    )
     started = time.perf_counter()
     grades = grading.grade_all(texts, golds, workers)
     seconds = time.perf_counter() - started
     return {
-        "mix": mix, "answers": len(texts), "correct": sum(map(bool, grades)),
-        "start_seconds": started - begun, "seconds": seconds, "a_second": len(texts) / seconds,
+        "mix": mix,
+        "answers": len(texts),
+        "correct": sum(map(bool, grades)),
+        "start_seconds": started - begun,
+        "seconds": seconds,
+        "a_second": len(texts) / seconds,
     }
 
 
@@ -82,8 +90,11 @@ def main() -> None:
     median = frame.groupby("mix")["a_second"].median()
     bars = pd.Series({mix: bar for mix, (_, bar) in MIXES.items()})
     summary = {
-        "median_answers_a_second": median.round().astype(int).to_dict(), "bars": bars.to_dict(),
-        "within_bars": bool(median.ge(bars).all()), "workers": asked.workers, **runs.provenance(),
+        "median_answers_a_second": median.round().astype(int).to_dict(),
+        "bars": bars.to_dict(),
+        "within_bars": bool(median.ge(bars).all()),
+        "workers": asked.workers,
+        **runs.provenance(),
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     frame.round(3).to_csv(asked.out / "grading_speed.csv", index=False)

@@ -33,19 +33,26 @@ def verl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
     rl.write_data(profile, folder)
     (folder / "profile.json").write_text(profile.model_dump_json())
     words = rl.overrides(
-        profile, start=ROOT / profile.task.base, folder=folder, steps=steps,
+        profile,
+        start=ROOT / profile.task.base,
+        folder=folder,
+        steps=steps,
         temperature=profile.rl.rollout_temperature,
     ) + ["trainer.save_freq=-1"]
     launch(
         [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *words],
-        rl.environment(profile, folder), folder / "verl.log", lambda: None,
+        rl.environment(profile, folder),
+        folder / "verl.log",
+        lambda: None,
     )
     logged = [json.loads(line) for line in (folder / "verl.jsonl").read_text().splitlines()]
-    return pd.DataFrame({
-        "step": [entry["step"] for entry in logged],
-        "seconds": [entry["data"]["perf/time_per_step"] for entry in logged],
-        "tokens": [entry["data"]["response_length/mean"] for entry in logged],
-    })
+    return pd.DataFrame(
+        {
+            "step": [entry["step"] for entry in logged],
+            "seconds": [entry["data"]["perf/time_per_step"] for entry in logged],
+            "tokens": [entry["data"]["response_length/mean"] for entry in logged],
+        }
+    )
 
 
 def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
@@ -60,10 +67,16 @@ def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
     torch.set_num_threads(profile.hardware.threads)
     settings, policy = profile.rl, str(ROOT / profile.task.base)
     rows = pd.read_parquet(folder / "train.parquet")
-    data = Dataset.from_list([
-        {"prompt": list(r.prompt), "truth": r.reward_model["ground_truth"], "source": r.data_source}
-        for r in rows.itertuples()
-    ])
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": list(r.prompt),
+                "truth": r.reward_model["ground_truth"],
+                "source": r.data_source,
+            }
+            for r in rows.itertuples()
+        ]
+    )
 
     def reward(completions, truth, source, **_):
         texts = [answer[0]["content"] for answer in completions]
@@ -82,24 +95,46 @@ def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
             seconds.append(time.perf_counter() - self.begun)
 
     trainer = GRPOTrainer(
-        model=policy, reward_funcs=reward, train_dataset=data, callbacks=[Clock()],
+        model=policy,
+        reward_funcs=reward,
+        train_dataset=data,
+        callbacks=[Clock()],
         processing_class=AutoTokenizer.from_pretrained(policy),
         args=GRPOConfig(
-            output_dir=str(folder / "trl"), use_cpu=True, bf16=False, beta=0.0, loss_type="dapo",
+            output_dir=str(folder / "trl"),
+            use_cpu=True,
+            bf16=False,
+            beta=0.0,
+            loss_type="dapo",
             per_device_train_batch_size=settings.batch_size * settings.responses_per_prompt,
-            gradient_accumulation_steps=1, num_generations=settings.responses_per_prompt,
-            max_completion_length=settings.max_response_tokens, max_steps=steps,
-            temperature=settings.rollout_temperature, top_p=settings.rollout_top_p, top_k=0,
-            learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps,
-            lr_scheduler_type="constant_with_warmup", weight_decay=settings.weight_decay,
-            max_grad_norm=settings.gradient_clip, epsilon=settings.clip_low,
-            epsilon_high=settings.clip_high, gradient_checkpointing=False, seed=profile.seed,
-            save_strategy="no", logging_steps=1, report_to=[], remove_unused_columns=False,
+            gradient_accumulation_steps=1,
+            num_generations=settings.responses_per_prompt,
+            max_completion_length=settings.max_response_tokens,
+            max_steps=steps,
+            temperature=settings.rollout_temperature,
+            top_p=settings.rollout_top_p,
+            top_k=0,
+            learning_rate=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            lr_scheduler_type="constant_with_warmup",
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.gradient_clip,
+            epsilon=settings.clip_low,
+            epsilon_high=settings.clip_high,
+            gradient_checkpointing=False,
+            seed=profile.seed,
+            save_strategy="no",
+            logging_steps=1,
+            report_to=[],
+            remove_unused_columns=False,
         ),
     )
     trainer.train()
-    lengths = [x["completions/mean_length"] for x in trainer.state.log_history
-               if "completions/mean_length" in x]
+    lengths = [
+        x["completions/mean_length"]
+        for x in trainer.state.log_history
+        if "completions/mean_length" in x
+    ]
     return pd.DataFrame({"step": range(1, steps + 1), "seconds": seconds, "tokens": lengths})
 
 
@@ -122,11 +157,17 @@ def main() -> None:
         verl = verl_steps(profile, folder, asked.steps)
         launch(
             [
-                sys.executable, "-W", "ignore", str(Path(__file__).resolve()), *sys.argv[1:],
-                "--trl", name,
+                sys.executable,
+                "-W",
+                "ignore",
+                str(Path(__file__).resolve()),
+                *sys.argv[1:],
+                "--trl",
+                name,
             ],
             {"OMP_NUM_THREADS": str(profile.hardware.threads)},  # one process on all cores
-            folder / "trl.log", lambda: None,
+            folder / "trl.log",
+            lambda: None,
         )
         trl = pd.read_csv(folder / "trl.csv")
     frame = pd.concat([verl.assign(framework="verl"), trl.assign(framework="trl")])
@@ -138,8 +179,12 @@ def main() -> None:
     summary = {
         "median_seconds": seconds.round(3).to_dict(),
         "mean_tokens": settled.groupby("framework")["tokens"].mean().round(1).to_dict(),
-        "ratio": round(ratio, 3), "bar": BAR, "within_bar": bool(ratio <= BAR),
-        "profile": asked.profile, "steps": asked.steps, "threads": profile.hardware.threads,
+        "ratio": round(ratio, 3),
+        "bar": BAR,
+        "within_bar": bool(ratio <= BAR),
+        "profile": asked.profile,
+        "steps": asked.steps,
+        "threads": profile.hardware.threads,
         "answers_a_step": profile.rl.batch_size * profile.rl.responses_per_prompt,
         **runs.provenance(),
     }

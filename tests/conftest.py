@@ -10,20 +10,22 @@ from pathlib import Path
 # Before torch is imported: tests start framework processes beside themselves on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
-from xdist.scheduler import LoadScopeScheduling  # noqa: E402
+import pytest
+from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
-from companion import params  # noqa: E402
-from companion.params import ROOT  # noqa: E402
+from companion import params
+from companion.params import ROOT
 
 settings.register_profile("companion", deadline=None)  # a first call imports and compiles
 settings.load_profile("companion")
 
 
 TOGETHER = {
-    "test_browser": "executed", "test_notebooks": "executed",
-    "test_launch": "cluster", "test_ranks": "cluster",
+    "test_browser": "executed",
+    "test_notebooks": "executed",
+    "test_launch": "cluster",
+    "test_ranks": "cluster",
 }
 """Files whose tests share a fixture that must be made once, the longest first."""
 
@@ -69,9 +71,15 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     handler = signal.getsignal(signal.SIGTERM)
-    nodes = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": 16, "num_gpus": 1, "include_dashboard": True, "dashboard_port": 0,
-    })
+    nodes = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 16,
+            "num_gpus": 1,
+            "include_dashboard": True,
+            "dashboard_port": 0,
+        },
+    )
     nodes.add_node(num_cpus=16, num_gpus=1)
     # Ray's own would drain its node, and hang, in whatever this process forks and terminates.
     signal.signal(signal.SIGTERM, handler)

@@ -24,11 +24,20 @@ def policy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("policy")
     tokenizer = countdown.tokenizer()
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    ))
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=16,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     with torch.no_grad():
         model.model.norm.weight.mul_(12)
     model.save_pretrained(folder)
@@ -43,7 +52,9 @@ def seen(policy, tmp_path_factory):
     script = Path(__file__).parent / "verl_worker.py"
     child = subprocess.run(
         [sys.executable, "-W", "ignore", str(script), str(policy), str(folder)],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     results = [x for x in child.stdout.splitlines() if x.startswith("RESULT ")]
     assert results, child.stderr[-3000:]
@@ -83,20 +94,33 @@ def test_verls_two_log_prob_functions_agree():
 
 
 def test_loss_is_verls_own_with_the_gap_beside_it():
-    from companion.adapters.verl_loss import vanilla_with_gap
     from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla, get_policy_loss_fn
     from verl.workers.config import FSDPActorConfig, FSDPOptimizerConfig
 
+    from companion.adapters.verl_loss import vanilla_with_gap
+
     config = FSDPActorConfig(
-        strategy="fsdp2", rollout_n=2, ppo_micro_batch_size_per_gpu=1, clip_ratio_low=0.2,
-        clip_ratio_high=0.28, clip_ratio_c=10.0, optim=FSDPOptimizerConfig(lr=1e-3),
+        strategy="fsdp2",
+        rollout_n=2,
+        ppo_micro_batch_size_per_gpu=1,
+        clip_ratio_low=0.2,
+        clip_ratio_high=0.28,
+        clip_ratio_c=10.0,
+        optim=FSDPOptimizerConfig(lr=1e-3),
     )
     old = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, -1.0, -9.0]])
     new = old + torch.tensor([[0.1, -0.5, 0.0], [0.0, 0.3, 5.0]])
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
     advantages = torch.tensor([[1.0], [-1.0]]).expand(2, 3)
-    given = dict(old_log_prob=old, log_prob=new, advantages=advantages, response_mask=mask,
-                 loss_agg_mode="token-mean", config=config, rollout_is_weights=None)
+    given = {
+        "old_log_prob": old,
+        "log_prob": new,
+        "advantages": advantages,
+        "response_mask": mask,
+        "loss_agg_mode": "token-mean",
+        "config": config,
+        "rollout_is_weights": None,
+    }
     assert get_policy_loss_fn("vanilla_with_gap") is vanilla_with_gap
     loss, metrics = vanilla_with_gap(**given)
     assert loss == compute_policy_loss_vanilla(**given)[0]
@@ -104,16 +128,19 @@ def test_loss_is_verls_own_with_the_gap_beside_it():
 
 
 def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatch):
-    from companion.adapters import entropy_stop
     from omegaconf import OmegaConf
     from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
     from verl.trainer.ppo.v1 import trainer_base
 
+    from companion.adapters import entropy_stop
+
     (tmp_path / "profile.json").write_text(params.load("smoke").model_dump_json())
-    config = OmegaConf.create({
-        "trainer": {"checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop"},
-        "companion": {"profile": str(tmp_path / "profile.json"), "stop_entropy": 0.3},
-    })
+    config = OmegaConf.create(
+        {
+            "trainer": {"checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop"},
+            "companion": {"profile": str(tmp_path / "profile.json"), "stop_entropy": 0.3},
+        }
+    )
     callback, logged = build_checkpoint_callback(config), []
     logger = SimpleNamespace(log=lambda data, step: logged.append((step, data)))
     trainer = SimpleNamespace(total_training_steps=100, logger=logger)
@@ -132,13 +159,24 @@ def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatc
 
 def test_batch_manager_writes_what_verls_agent_loop_writes():
     """Every column that the trainer asks the TransferQueue for, by the names it uses."""
-    from companion.adapters import rollout_server
     from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
+
+    from companion.adapters import rollout_server
 
     ours = inspect.getsource(rollout_server.BatchAgentLoopManager)
     asked = {
-        "prompts", "responses", "response_mask", "rm_scores", "num_turns", "rollout_log_probs",
-        "uid", "input_ids", "position_ids", "loss_mask", "reward_model", "data_source",
+        "prompts",
+        "responses",
+        "response_mask",
+        "rm_scores",
+        "num_turns",
+        "rollout_log_probs",
+        "uid",
+        "input_ids",
+        "position_ids",
+        "loss_mask",
+        "reward_model",
+        "data_source",
         "extra_fields",
     }
     assert all(f'"{name}":' in ours for name in asked)

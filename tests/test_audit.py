@@ -82,7 +82,7 @@ def test_one_of_twenty_averages_disagrees():
     assert odd.iloc[0]["difference"] == pytest.approx(0.024)
 
 
-@pytest.mark.parametrize("reported, agrees", [(20.01, True), (19.99, True), (20.02, False)])
+@pytest.mark.parametrize(("reported", "agrees"), [(20.01, True), (19.99, True), (20.02, False)])
 def test_average_agrees_up_to_rounding(reported, agrees):
     rows = [("a", suite, 20.0, 50.0) for suite in audit.PROBLEMS]
     table = audit.averages(table1(*rows, ("a", "Avg", reported, 50.0)))
@@ -131,7 +131,8 @@ def test_exceptions_by_hand():
     theirs = [("b", "AIME24", 2, 1), ("b", "AIME25", 2, 3)]
     table = audit.exceptions(table1(*ours, *theirs), "a", "b")
     assert table[["benchmark", "metric", "difference"]].values.tolist() == [
-        ["AIME24", "avg@8", -1], ["AIME25", "pass@8", 0]
+        ["AIME24", "avg@8", -1],
+        ["AIME25", "pass@8", 0],
     ]
 
 
@@ -146,8 +147,12 @@ def test_trials_by_hand():
     most = always + (0.5 - always) / 64 - 0.25**2
     within = (0.5 * 0.5 * 0.5) * 8 / 7  # variance of an answer; 8/7 unbiased
     variances = {
-        "known": 0.5 * 0.5, "least": 0.25 * 0.75 / 8, "most": 0.25 * 0.75,
-        "least given pass@8": least, "most given pass@8": most, "problems held fixed": within / 8,
+        "known": 0.5 * 0.5,
+        "least": 0.25 * 0.75 / 8,
+        "most": 0.25 * 0.75,
+        "least given pass@8": least,
+        "most given pass@8": most,
+        "problems held fixed": within / 8,
     }
     for spread, variance in variances.items():
         share = table.loc[spread, "value"] / 100
@@ -177,7 +182,7 @@ def test_spreads_of_the_paper_run_from_least_to_most():
     assert len(wide) == 50 and (wide[order].diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
 
 
-@pytest.mark.parametrize("right, trials", [(0, 30), (8, 30), (200, 200), (12, 240)])
+@pytest.mark.parametrize(("right", "trials"), [(0, 30), (8, 30), (200, 200), (12, 240)])
 def test_wilson_is_scipys(right, trials):
     expected = binomtest(right, trials).proportion_ci(method="wilson")
     assert noise.wilson(right / trials, trials) == pytest.approx(tuple(expected), abs=1e-6)
@@ -250,11 +255,18 @@ def test_geometry_gives_vectors_back(high, low):
     assert math.hypot(found.along, found.across) == pytest.approx(residual)
 
 
-@pytest.mark.parametrize("projection, residual", [
-    (0.0, 0.5),  # negative under the root
-    (0.3, 0.65),  # |cosine| > 1
-    (1.0, -0.5), (0.0, 1.0), (math.nan, 0.5), (0.89, math.inf), (math.inf, math.inf),
-])
+@pytest.mark.parametrize(
+    ("projection", "residual"),
+    [
+        (0.0, 0.5),  # negative under the root
+        (0.3, 0.65),  # |cosine| > 1
+        (1.0, -0.5),
+        (0.0, 1.0),
+        (math.nan, 0.5),
+        (0.89, math.inf),
+        (math.inf, math.inf),
+    ],
+)
 def test_impossible_geometry_is_refused(projection, residual):
     with pytest.raises(ValueError, match="residual .* is impossible with projection"):
         audit.geometry(projection, residual)

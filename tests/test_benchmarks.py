@@ -1,6 +1,5 @@
 """The paper's data sets: real files where they are at hand, else rows of the same schema."""
 
-import dataclasses
 import json
 import os
 import random
@@ -164,9 +163,7 @@ def test_template_comes_off_again(text: str) -> None:
 def test_training_and_evaluation_share_the_template(tmp_path) -> None:
     train = load_rows(tmp_path, TRAINING, hub_rows(TRAINING))
     plain = load_rows(tmp_path, "AIME25", hub_rows("AIME25"))
-    wrapped = [
-        row | {"problem": benchmarks.prompt(row["problem"])} for row in hub_rows("AIME25")
-    ]
+    wrapped = [row | {"problem": benchmarks.prompt(row["problem"])} for row in hub_rows("AIME25")]
     assert load_rows(tmp_path / "wrapped", "AIME25", wrapped) == plain
     assert train[0].prompt == dapo_row(0)["prompt"][0]["content"]
     for problem in (*train, *plain):
@@ -205,7 +202,10 @@ def test_gpqa_options_are_in_a_fixed_order_with_the_right_letter(tmp_path) -> No
     for i, problem in enumerate(problems):
         shown = dict(re.findall(r"^([A-D])\) (.*)$", problem.prompt, re.MULTILINE))
         assert shown[problem.gold] == f"{i:03}"
-        assert set(shown.values()) == {f"{i:03}", *(f"Incorrect Answer {k} of {i}" for k in (1, 2, 3))}
+        assert set(shown.values()) == {
+            f"{i:03}",
+            *(f"Incorrect Answer {k} of {i}" for k in (1, 2, 3)),
+        }
     letters = [p.gold for p in problems]
     assert all(80 < letters.count(letter) < 145 for letter in "ABCD")
     assert "".join(letters[:12]) == "AADCBDCDABCD"
@@ -258,8 +258,12 @@ def test_changed_content_is_refused_whatever_the_format(tmp_path) -> None:
     path = write(tmp_path, "AIME24", rows, ".jsonl")
     first, provenance = load("AIME24", tmp_path, tmp_path / "cache")
     assert provenance == {
-        "data": "AIME24", "from": "a local folder", "revision": None,
-        "sha256": provenance["sha256"], "rows": 30, "problems": 30,
+        "data": "AIME24",
+        "from": "a local folder",
+        "revision": None,
+        "sha256": provenance["sha256"],
+        "rows": 30,
+        "problems": 30,
     }
     path.unlink()
     write(tmp_path, "AIME24", rows, ".parquet")
@@ -300,7 +304,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         found = re.match(
             r"/(?P<api>api/)?datasets/(?P<set>[^/]+/[^/?]+)"
-            r"(/(?P<what>resolve|revision|tree)/(?P<commit>[^/?]+))?/?(?P<file>[^?]*)", self.path,
+            r"(/(?P<what>resolve|revision|tree)/(?P<commit>[^/?]+))?/?(?P<file>[^?]*)",
+            self.path,
         )
         commits = self.commits.get(found["set"], {}) if found else {}
         if not commits:
@@ -313,15 +318,20 @@ class Hub(BaseHTTPRequestHandler):
             content = files.get(found["file"])
             self.reply(404 if content is None else 200, content or b"", "EntryNotFound", commit)
         elif found["what"] == "tree":
-            self.reply(200, json.dumps([
-                {"type": "file", "path": name, "size": len(content), "oid": commit}
-                for name, content in files.items()
-            ]).encode())
+            self.reply(
+                200,
+                json.dumps(
+                    [
+                        {"type": "file", "path": name, "size": len(content), "oid": commit}
+                        for name, content in files.items()
+                    ]
+                ).encode(),
+            )
         else:
             siblings = [{"rfilename": name} for name in files]
-            self.reply(200, json.dumps(
-                {"id": found["set"], "sha": commit, "siblings": siblings}
-            ).encode())
+            self.reply(
+                200, json.dumps({"id": found["set"], "sha": commit, "siblings": siblings}).encode()
+            )
 
     do_HEAD = do_GET
 
@@ -352,10 +362,13 @@ def hub() -> Iterator[str]:
     rows = lines["OlymMATH"].splitlines(keepends=True)
     Hub.commits = {
         BENCHMARKS["AIME24"].hub: {"a" * 40: {"README.md": b"", "train.jsonl": lines["AIME24"]}},
-        BENCHMARKS["OlymMATH"].hub: {"b" * 40: {
-            "README.md": f"---\nconfigs:\n{CONFIGS}---\n".encode(),
-            "en-easy.jsonl": b"".join(rows[:100]), "en-hard.jsonl": b"".join(rows[100:]),
-        }},
+        BENCHMARKS["OlymMATH"].hub: {
+            "b" * 40: {
+                "README.md": f"---\nconfigs:\n{CONFIGS}---\n".encode(),
+                "en-easy.jsonl": b"".join(rows[:100]),
+                "en-hard.jsonl": b"".join(rows[100:]),
+            }
+        },
         BENCHMARKS["GPQA Main"].hub: {},
     }
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
@@ -376,10 +389,16 @@ def gpqa_files() -> dict[str, bytes]:
 def session(home: Path, names: list[str], **environment: str) -> list[Any]:
     """What a fresh process, with its cache in `home`, gets for each name."""
     done = subprocess.run(
-        [sys.executable, "-c", SESSION, *names], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", SESSION, *names],
+        capture_output=True,
+        text=True,
+        timeout=300,
         env={
-            **os.environ, "HF_HOME": str(home), "OMP_NUM_THREADS": "1",
-            "NO_PROXY": "127.0.0.1", **environment,
+            **os.environ,
+            "HF_HOME": str(home),
+            "OMP_NUM_THREADS": "1",
+            "NO_PROXY": "127.0.0.1",
+            **environment,
         },
     )
     assert done.returncode == 0, done.stderr
@@ -393,8 +412,12 @@ def test_hub_revision_is_kept_and_the_cache_works_offline(hub: str, tmp_path) ->
         tmp_path, [*names, "GPQA Main", "MATH-500"], HF_ENDPOINT=hub, HF_HUB_OFFLINE="0"
     )
     assert aime[0] == {
-        "data": "AIME24", "from": "HuggingFaceH4/aime_2024", "revision": "a" * 40,
-        "sha256": aime[0]["sha256"], "rows": 30, "problems": 30,
+        "data": "AIME24",
+        "from": "HuggingFaceH4/aime_2024",
+        "revision": "a" * 40,
+        "sha256": aime[0]["sha256"],
+        "rows": 30,
+        "problems": 30,
     }
     assert aime[1] == "000" and olymmath[0]["revision"] == "b" * 40
     assert olymmath[0]["problems"] == 200
@@ -406,12 +429,11 @@ def test_hub_revision_is_kept_and_the_cache_works_offline(hub: str, tmp_path) ->
 
     changed = Hub.commits["HuggingFaceH4/aime_2024"]["a" * 40]["train.jsonl"]
     Hub.commits["HuggingFaceH4/aime_2024"]["c" * 40] = {
-        "README.md": b"", "train.jsonl": changed.replace(b'"000"', b'"999"')
+        "README.md": b"",
+        "train.jsonl": changed.replace(b'"000"', b'"999"'),
     }
     Hub.commits["Idavidrein/gpqa"] = {"d" * 40: gpqa_files()}
-    *again, gpqa = session(
-        tmp_path, [*names, "GPQA Main"], HF_ENDPOINT=hub, HF_HUB_OFFLINE="0"
-    )
+    *again, gpqa = session(tmp_path, [*names, "GPQA Main"], HF_ENDPOINT=hub, HF_HUB_OFFLINE="0")
     assert again == [aime, olymmath] and gpqa[0]["problems"] == 448
 
     lock = tmp_path / "datasets" / benchmarks.LOCK

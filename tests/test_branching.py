@@ -36,16 +36,20 @@ def test_fork_is_after_the_longest_common_beginning(answer, greedy):
         assert answer == greedy
     else:
         fork = int(fork)
-        assert answer[:fork] == greedy[:fork] and answer[fork:fork + 1] != greedy[fork:fork + 1]
+        assert answer[:fork] == greedy[:fork] and answer[fork : fork + 1] != greedy[fork : fork + 1]
 
 
 def answers():
     """Two checkpoints, two prompts, two answers each; checkpoint 5 is hotter."""
     rows = [
-        (0, 0, 0.0, np.nan, [-0.1, -0.1]), (0, 0, 0.5, 1, [-0.1, -0.5]),
-        (0, 1, 0.0, np.nan, [-0.1, -0.1]), (0, 1, 0.0, np.nan, [-0.1, -0.1]),
-        (5, 0, 1.0, 0, [-1.0, -1.0, -4.0]), (5, 0, 0.5, 1, [-0.2, -1.0]),
-        (5, 1, 0.5, 1, [-0.2, -1.0]), (5, 1, 0.0, np.nan, [-0.2, -1.0]),
+        (0, 0, 0.0, np.nan, [-0.1, -0.1]),
+        (0, 0, 0.5, 1, [-0.1, -0.5]),
+        (0, 1, 0.0, np.nan, [-0.1, -0.1]),
+        (0, 1, 0.0, np.nan, [-0.1, -0.1]),
+        (5, 0, 1.0, 0, [-1.0, -1.0, -4.0]),
+        (5, 0, 0.5, 1, [-0.2, -1.0]),
+        (5, 1, 0.5, 1, [-0.2, -1.0]),
+        (5, 1, 0.0, np.nan, [-0.2, -1.0]),
     ]
     names = ["checkpoint", "prompt", "edit_distance", "fork_position", "log_probs"]
     return pd.DataFrame(rows, columns=names)

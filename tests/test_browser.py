@@ -36,9 +36,16 @@ def browser(tmp_path):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for word in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--hide-scrollbars", f"--user-data-dir={tmp_path / 'browser'}",
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        f"--user-data-dir={tmp_path / 'browser'}",
     ):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -49,9 +56,15 @@ def browser(tmp_path):
 
 
 def resize(browser, width, height):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
-    })
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": width < 600,
+        },
+    )
 
 
 @pytest.mark.skipif(not REPORT.exists(), reason="the laptop profile is not published yet")
@@ -76,7 +89,8 @@ def test_the_report_reads_at_this_width_without_errors_or_a_network(browser, wid
 def requests(browser):
     messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
     return [
-        message["params"]["request"]["url"] for message in messages
+        message["params"]["request"]["url"]
+        for message in messages
         if message["method"] == "Network.requestWillBeSent"
     ]
 
@@ -94,11 +108,24 @@ def lab(executed, tmp_path):
         port = free.getsockname()[1]
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root",
-             f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-             f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.expose_app_in_browser=True",
-             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            [
+                sys.executable,
+                "-m",
+                "jupyter",
+                "lab",
+                "--no-browser",
+                "--allow-root",
+                f"--port={port}",
+                "--ServerApp.port_retries=0",
+                "--IdentityProvider.token=",
+                f"--ServerApp.root_dir={tmp_path}",
+                "--LabApp.news_url=",
+                "--LabApp.expose_app_in_browser=True",
+                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         for _ in range(120):
@@ -146,7 +173,9 @@ def test_reheat_runs_in_jupyterlab(browser, lab):
 def test_the_slider_redraws_the_teacher(browser, lab):
     run_all(browser, lab, "00_overview")
     wait = WebDriverWait(browser, 60)
-    handle = wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, ".widget-slider .noUi-handle"))[0]
+    handle = wait.until(lambda b: b.find_elements(By.CSS_SELECTOR, ".widget-slider .noUi-handle"))[
+        0
+    ]
     before = wait.until(drawn)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", handle)
     for _ in range(8):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.tasks import Question, benchmarks, contamination
+from companion.tasks import Question, benchmarks
 from companion.tasks.contamination import LENGTH, near_duplicates, ngrams
 
 SPACES = [" ", "  ", "\n", r"\, ", r"\quad ", "$ ", r" \left. ", r" {} ", "~"]
@@ -47,7 +47,8 @@ def test_similarity_is_the_share_of_ngrams(ours, theirs) -> None:
     got = {(row.key, row.training_key): row.similarity for row in pairs.itertuples()}
     expected = {
         (a.key, b.key): len(ngrams(a.prompt) & ngrams(b.prompt)) / len(ngrams(a.prompt))
-        for a in wanted for b in training
+        for a in wanted
+        for b in training
     }
     assert got == {pair: share for pair, share in expected.items() if share > 0}
     assert list(pairs.similarity) == sorted(pairs.similarity, reverse=True)
@@ -56,11 +57,20 @@ def test_similarity_is_the_share_of_ngrams(ours, theirs) -> None:
 def test_ngrams_by_hand() -> None:
     assert LENGTH == 8
     assert ngrams(benchmarks.prompt(r"Find $\dfrac{1}{2}\, ab$.")) == {
-        "findfrac", "indfrac1", "ndfrac12", "dfrac12a", "frac12ab",
+        "findfrac",
+        "indfrac1",
+        "ndfrac12",
+        "dfrac12a",
+        "frac12ab",
     }
     assert ngrams("1 + 1?") == {"11"}
-    assert ngrams(r"$\left(x\right)\rightarrow\bigl[y\bigr]$") == {"xrightar", "rightarr",
-        "ightarro", "ghtarrow", "htarrowy"}
+    assert ngrams(r"$\left(x\right)\rightarrow\bigl[y\bigr]$") == {
+        "xrightar",
+        "rightarr",
+        "ightarro",
+        "ghtarrow",
+        "htarrowy",
+    }
     assert ngrams("求所有正整数 $n$") == {"求所有正整数n"}
 
 
@@ -98,7 +108,8 @@ def test_the_papers_scale_takes_seconds() -> None:
     assert time.process_time() - started < 60
     assert list(pairs.similarity) == [1.0] * 800
     assert set(pairs.training_key) == {
-        *map(str, range(0, 1200, 2)), *map(str, range(17_000, 17_200))
+        *map(str, range(0, 1200, 2)),
+        *map(str, range(17_000, 17_200)),
     }
 
 
@@ -109,7 +120,8 @@ def test_real_problems_are_told_apart_and_found_in_disguise(tmp_path) -> None:
     if not folder:
         pytest.skip("COMPANION_DATA_DIR is unset: no real benchmark files at hand")
     real = [
-        problem for name in ("MATH-500", "AIME24", "AIME25", "OlymMATH")
+        problem
+        for name in ("MATH-500", "AIME24", "AIME25", "OlymMATH")
         for problem in benchmarks.load(name, Path(folder), tmp_path)[0]
     ]
     rng = random.Random(0)

@@ -30,8 +30,14 @@ seeds = st.integers(0, 2**32)
         f"5 + 7 = 12 : 3 12 \n 12 * 3 = 36 no \n {SOLVED}",
         f"3 + 5 = 8 : 7 8 \n 8 - 7 = 1 yes \n {SOLVED}",
     ],
-    ids=["one attempt", "stated in another order", "retracted attempt before",
-         "wrong arithmetic retracted", "right one retracted first", "wrongly closed before"],
+    ids=[
+        "one attempt",
+        "stated in another order",
+        "retracted attempt before",
+        "wrong arithmetic retracted",
+        "right one retracted first",
+        "wrongly closed before",
+    ],
 )
 def test_accepts(answer: str) -> None:
     assert verify(PROBLEM, answer)
@@ -70,8 +76,16 @@ def test_rejects(answer: str) -> None:
 
 @pytest.mark.parametrize(
     ("left", "operator", "right", "result"),
-    [(3, "-", 5, None), (7, "/", 2, None), (7, "/", 0, None), (6, "/", 3, 2), (0, "/", 3, 0),
-     (50, "*", 2, 100), (50, "+", 51, None), (4, "-", 4, 0)],
+    [
+        (3, "-", 5, None),
+        (7, "/", 2, None),
+        (7, "/", 0, None),
+        (6, "/", 3, 2),
+        (0, "/", 3, 0),
+        (50, "*", 2, 100),
+        (50, "+", 51, None),
+        (4, "-", 4, 0),
+    ],
 )
 def test_apply(left: int, operator: str, right: int, result: int | None) -> None:
     assert countdown.apply(left, operator, right) == result
@@ -132,8 +146,19 @@ def test_chat_template_is_qwens() -> None:
     assert text == expected
     tokens = TOKENIZER.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     assert TOKENIZER.convert_ids_to_tokens(tokens) == [
-        "<|im_start|>", "user", "\n", "3", "5", "7", "->", "36", "<|im_end|>", "\n",
-        "<|im_start|>", "assistant", "\n",
+        "<|im_start|>",
+        "user",
+        "\n",
+        "3",
+        "5",
+        "7",
+        "->",
+        "36",
+        "<|im_end|>",
+        "\n",
+        "<|im_start|>",
+        "assistant",
+        "\n",
     ]
     assert len({TOKENIZER.eos_token_id, TOKENIZER.pad_token_id}) == 2
 

@@ -50,9 +50,7 @@ def test_by_hand(tmp_path):
 def test_the_four_numbers_obey_the_law_of_cosines(tmp_path_factory, seed):
     draw = torch.Generator().manual_seed(seed)
     folder = tmp_path_factory.mktemp("policies")
-    where = [
-        policy(folder / n, *(torch.randn(4, generator=draw) for _ in NAMES)) for n in "abc"
-    ]
+    where = [policy(folder / n, *(torch.randn(4, generator=draw) for _ in NAMES)) for n in "abc"]
     for row in displacement(*where).itertuples():
         assert row.projection == pytest.approx(-row.cosine * row.norm_ratio)
         squared = 1 + row.norm_ratio**2 - 2 * row.projection
@@ -84,9 +82,14 @@ def test_bad_input_is_one_sentence(tmp_path):
         displacement(same, other, same)
 
 
-@pytest.mark.parametrize(("name", "where"), [
-    ("model.embed_tokens.weight", "embedding"), ("model.layers.27.self_attn.q_norm.weight", "28"),
-    ("model.norm.weight", "final norm"), ("lm_head.weight", "head"),
-])
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("model.embed_tokens.weight", "embedding"),
+        ("model.layers.27.self_attn.q_norm.weight", "28"),
+        ("model.norm.weight", "final norm"),
+        ("lm_head.weight", "head"),
+    ],
+)
 def test_layers_by_name(name, where):
     assert layer(name) == where

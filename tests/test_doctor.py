@@ -25,15 +25,18 @@ def laptop():
 # --- Judgements -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("here", "ok"), [
-    ([(79.2, 78.9)] * 8, True),
-    ([(79.2, 78.9)] * 9, True),
-    ([(79.2, 78.9)] * 7, False),
-    ([(79.2, 78.9)] * 7 + [(79.2, 40.0)], False),  # another program is on one
-    ([(140.0, 139.0)] * 8, True),
-    ([(24.0, 23.9)] * 8, False),
-    ([], False),
-])
+@pytest.mark.parametrize(
+    ("here", "ok"),
+    [
+        ([(79.2, 78.9)] * 8, True),
+        ([(79.2, 78.9)] * 9, True),
+        ([(79.2, 78.9)] * 7, False),
+        ([(79.2, 78.9)] * 7 + [(79.2, 40.0)], False),  # another program is on one
+        ([(140.0, 139.0)] * 8, True),
+        ([(24.0, 23.9)] * 8, False),
+        ([], False),
+    ],
+)
 def test_gpus_must_be_as_many_as_large_and_free(large, here, ok):
     assert doctor.gpus(large, here).ok is ok
 
@@ -55,9 +58,14 @@ def test_shared_memory_of_a_container(large):
     assert not doctor.shared_memory("gpu", 2).ok and doctor.shared_memory("gpu", 16).ok
 
 
-@pytest.mark.parametrize(("soft", "hard", "ok"), [
-    (1024, 1_048_576, True), (1024, 4096, False), (1024, resource.RLIM_INFINITY, True),
-])
+@pytest.mark.parametrize(
+    ("soft", "hard", "ok"),
+    [
+        (1024, 1_048_576, True),
+        (1024, 4096, False),
+        (1024, resource.RLIM_INFINITY, True),
+    ],
+)
 def test_open_files_counts_the_limit_that_ray_raises_to(soft, hard, ok):
     check = doctor.open_files("gpu", soft, hard)
     assert check.ok is ok and check.found.startswith("1024, can be")

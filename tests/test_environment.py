@@ -42,7 +42,9 @@ def test_both_platforms_run_the_same_frameworks():
         assert cpu[package] == gpu[package]
 
 
-@pytest.mark.parametrize(("file", "platform"), [("environment.yml", "cpu"), ("environment-gpu.yml", "gpu")])
+@pytest.mark.parametrize(
+    ("file", "platform"), [("environment.yml", "cpu"), ("environment-gpu.yml", "gpu")]
+)
 def test_conda_takes_its_pins_from_the_same_list(file, platform):
     dependencies = yaml.safe_load((ROOT / file).read_text())["dependencies"]
     assert "python=3.11" in dependencies

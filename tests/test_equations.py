@@ -29,9 +29,14 @@ def test_a_wrong_gradient_is_seen(monkeypatch):
     assert wrong.loc["10"] < 1e-12
 
 
-@pytest.mark.parametrize(("equation", "closed_form"), [
-    ("10", "forward_kl_gradient"), ("15", "reverse_kl_gradient"), ("19", "entropy_gradient"),
-])
+@pytest.mark.parametrize(
+    ("equation", "closed_form"),
+    [
+        ("10", "forward_kl_gradient"),
+        ("15", "reverse_kl_gradient"),
+        ("19", "entropy_gradient"),
+    ],
+)
 def test_a_wrong_closed_form_of_the_training_code_is_seen(monkeypatch, equation, closed_form):
     right = getattr(objective, closed_form)
     monkeypatch.setattr(objective, closed_form, lambda *known: 1.01 * right(*known))
@@ -39,12 +44,15 @@ def test_a_wrong_closed_form_of_the_training_code_is_seen(monkeypatch, equation,
     assert wrong.pop(equation) > 1e-5 and (wrong < 1e-12).all()
 
 
-@pytest.mark.parametrize(("logits", "tau", "sentence"), [
-    (LOGITS[None], 1.2, r"logits has shape \[1, 4\] and must be one position's"),
-    (torch.tensor([1.0, torch.nan]), 1.2, "all finite"),
-    (LOGITS, 1.0, "tau is 1"),
-    (LOGITS, -1.2, "tau is -1.2 and must be a positive number"),
-])
+@pytest.mark.parametrize(
+    ("logits", "tau", "sentence"),
+    [
+        (LOGITS[None], 1.2, r"logits has shape \[1, 4\] and must be one position's"),
+        (torch.tensor([1.0, torch.nan]), 1.2, "all finite"),
+        (LOGITS, 1.0, "tau is 1"),
+        (LOGITS, -1.2, "tau is -1.2 and must be a positive number"),
+    ],
+)
 def test_bad_input_is_one_sentence(logits, tau, sentence):
     with pytest.raises(ValueError, match=sentence):
         equations.check(logits, tau)

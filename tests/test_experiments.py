@@ -19,9 +19,10 @@ def changed(profile):
             else:
                 yield f"{prefix}{key}", value
 
-    return dict(set(map(str_pair, flat(profile.model_dump()))) - set(
-        map(str_pair, flat(SMOKE.model_dump()))
-    ))
+    return dict(
+        set(map(str_pair, flat(profile.model_dump())))
+        - set(map(str_pair, flat(SMOKE.model_dump())))
+    )
 
 
 def str_pair(pair):
@@ -58,9 +59,14 @@ def asked(monkeypatch):
     monkeypatch.setattr(experiments.rl, "collapse", collapse)
     monkeypatch.setattr(experiments.study, "collapsed", lambda profile: Path("collapsed"))
     monkeypatch.setattr(experiments.study, "base", lambda profile: Path("base"))
-    monkeypatch.setattr(experiments.study, "reheated", lambda profile: {
-        "PR-FKL": Made("fkl"), "PR-RKL": Made("rkl"),
-    })
+    monkeypatch.setattr(
+        experiments.study,
+        "reheated",
+        lambda profile: {
+            "PR-FKL": Made("fkl"),
+            "PR-RKL": Made("rkl"),
+        },
+    )
     return calls
 
 
@@ -71,10 +77,15 @@ LEAN = {"reheat.keep_checkpoints": "False"}
 def test_sgd_takes_the_steps_of_adamw_and_differs_in_optimizer_and_rate_alone(asked):
     runs = experiments.objectives(SMOKE)
     assert list(runs) == ["FKL, AdamW", "RKL, AdamW", "FKL, SGD", "RKL, SGD"]
-    plain = ENDLESS | LEAN | {
-        "reheat.optimizer": "sgd", "reheat.max_steps": "7",
-        "reheat.learning_rate": str(SMOKE.analysis.sgd_learning_rate),
-    }
+    plain = (
+        ENDLESS
+        | LEAN
+        | {
+            "reheat.optimizer": "sgd",
+            "reheat.max_steps": "7",
+            "reheat.learning_rate": str(SMOKE.analysis.sgd_learning_rate),
+        }
+    )
     assert asked == [
         ("reheat", plain, "collapsed", {"direction": direction})
         for direction in ("forward", "reverse")
@@ -117,8 +128,12 @@ def test_the_path_is_evenly_spaced_from_the_collapsed_to_the_kept_policy(asked, 
     monkeypatch.setattr(experiments.reheat, "checkpoints", lambda run: saved)
     path = experiments.path(params.change(SMOKE, {"analysis.checkpoints": 4}))
     assert list(path) == [0, 2, 5, 7] and path[0] == Path("collapsed")
-    assert list(experiments.path(params.change(SMOKE, {"analysis.checkpoints": 99}))) == list(range(8))
-    monkeypatch.setattr(experiments.reheat, "checkpoints", lambda run: {})  # keep_checkpoints: false
+    assert list(experiments.path(params.change(SMOKE, {"analysis.checkpoints": 99}))) == list(
+        range(8)
+    )
+    monkeypatch.setattr(
+        experiments.reheat, "checkpoints", lambda run: {}
+    )  # keep_checkpoints: false
     assert experiments.path(SMOKE) == {0: Path("collapsed"), 7: Path("fkl")}
 
 

@@ -32,16 +32,18 @@ def definition(model, few, tau):
     model.zero_grad()
     total = sum(map(len, few.answers))
     for prompt, answer in zip(few.prompts, few.answers, strict=True):
-        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1:-1]
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
         (objective.forward_kl(logits, tau).sum() / total).backward()
     return [p.grad for p in model.parameters()]
 
 
 def test_pairs_by_hand():
-    table = gradients.pairs({
-        ("forward", 1.1): [torch.tensor([[3.0], [0.0]]), torch.tensor([4.0])],
-        ("forward", 1.5): [torch.tensor([[0.0], [0.0]]), torch.tensor([10.0])],
-    })
+    table = gradients.pairs(
+        {
+            ("forward", 1.1): [torch.tensor([[3.0], [0.0]]), torch.tensor([4.0])],
+            ("forward", 1.5): [torch.tensor([[0.0], [0.0]]), torch.tensor([10.0])],
+        }
+    )
     (row,) = table.to_dict("records")
     assert (row["cosine"], row["norm_ratio"]) == pytest.approx((0.8, 2))
 
@@ -109,9 +111,7 @@ def test_a_vanishing_gradient_is_one_sentence():
         gradients.pairs({("forward", 1.2): [torch.zeros(3)]})
 
 
-def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with(
-    few, monkeypatch
-):
+def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with(few, monkeypatch):
     monkeypatch.setattr(rollouts, "BATCH_TOKENS", 500)  # several batches
     policy = study.shipped(SMOKE)
     read = []
@@ -131,9 +131,14 @@ def test_greedy_answers_are_the_likeliest_tokens():
         assert (logits.argmax(-1) == tokens).all()
 
 
-@pytest.mark.parametrize("change", [
-    {"evaluation.engine": "vllm"}, {"evaluation.max_new_tokens": 9}, {"analysis.samples": 2},
-    {"analysis.problems": 6},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluation.engine": "vllm"},
+        {"evaluation.max_new_tokens": 9},
+        {"analysis.samples": 2},
+        {"analysis.problems": 6},
+    ],
+)
 def test_whatever_decides_the_rollouts_names_the_run(change):
     assert rollouts.settings(params.change(SMOKE, change)) != rollouts.settings(SMOKE)

@@ -58,8 +58,11 @@ def golds(benchmark: str) -> list[str]:
 
 
 BENCHMARKS = {
-    "math500/test.jsonl": 500, "aime24/test.jsonl": 30, "aime25/test.parquet": 30,
-    "olymmath/en-easy.jsonl": 100, "olymmath/en-hard.jsonl": 100,
+    "math500/test.jsonl": 500,
+    "aime24/test.jsonl": 30,
+    "aime25/test.parquet": 30,
+    "olymmath/en-easy.jsonl": 100,
+    "olymmath/en-hard.jsonl": 100,
 }
 FORMS = {
     "alone": "{}",
@@ -158,10 +161,16 @@ def test_an_integer_equals_itself_however_it_is_written(number: int, data) -> No
     written = data.draw(
         st.sampled_from(
             [
-                f"{sign}{digits}", f"{sign}000{digits}", f"{sign}{abs(number):,}",
-                f"{sign}{abs(number):,}".replace(",", r",\!"), f"{sign}{digits}.0",
-                f"{sign}{abs(number):,}".replace(",", "{,}"), f" {sign} {digits} ",
-                rf"{sign}{digits}\text{{ m}}", rf"{sign}\frac{{{digits}}}{{1}}", f"{number}^\\circ",
+                f"{sign}{digits}",
+                f"{sign}000{digits}",
+                f"{sign}{abs(number):,}",
+                f"{sign}{abs(number):,}".replace(",", r",\!"),
+                f"{sign}{digits}.0",
+                f"{sign}{abs(number):,}".replace(",", "{,}"),
+                f" {sign} {digits} ",
+                rf"{sign}{digits}\text{{ m}}",
+                rf"{sign}\frac{{{digits}}}{{1}}",
+                f"{number}^\\circ",
             ]
         )
     )
@@ -260,6 +269,10 @@ def test_disagreements_with_verls_grader() -> None:
     differ = grading.disagreements(table)
     assert differ["count"].sum() == sum(a != b for a, b in zip(ours, theirs, strict=True))
     assert differ.iloc[0].to_dict() == {
-        "gold": "025", "stated": "25", "correct": True, "math_dapo": False, "count": 2,
+        "gold": "025",
+        "stated": "25",
+        "correct": True,
+        "math_dapo": False,
+        "count": 2,
     }
     assert len(grading.disagreements(table.head(5))) == 0

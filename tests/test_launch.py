@@ -135,14 +135,23 @@ def batch(folder, **variables):
         path.chmod(0o755)
     (folder / "joined").mkdir()
     slurm = {
-        "SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_NODELIST": "one,two", "SLURM_NNODES": "2",
-        "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "64", "PATH": f"{folder}:{os.environ['PATH']}",
-        "NEVER": "none", "ENDS": "none",
+        "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_NODELIST": "one,two",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_ID": "1",
+        "SLURM_CPUS_PER_TASK": "64",
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "NEVER": "none",
+        "ENDS": "none",
     }
     own = {name: value for name, value in os.environ.items() if name != "PROFILE"}
     process = subprocess.Popen(
-        ["bash", TEMPLATE], env=own | slurm | variables, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        ["bash", TEMPLATE],
+        env=own | slurm | variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         return process.wait(60), lambda: process.stdout.read()
@@ -157,13 +166,16 @@ def test_a_batch_job_runs_the_study_once_all_nodes_have_joined(tmp_path):
     assert "reproduce PROFILE=mine, http://192.0.2.1:8265, 64 cores, 2 nodes" in said()
 
 
-@pytest.mark.parametrize(("variables", "sentence"), [
-    ({}, "PROFILE: is not set; name the profile"),
-    ({"PROFILE": "mine", "NEVER": "--address"}, "only 1 of 2 nodes are in the Ray cluster"),
-    ({"PROFILE": "mine", "NEVER": "--head"}, "only 0 of 2 nodes are in the Ray cluster"),
-    ({"PROFILE": "mine", "ENDS": "--head", "NEVER": "--address"}, "Ray's head has ended"),
-    ({"PROFILE": "mine", "ENDS": "--address", "WORK": "/bin/sleep 60"}, "Ray has ended before"),
-])
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "PROFILE: is not set; name the profile"),
+        ({"PROFILE": "mine", "NEVER": "--address"}, "only 1 of 2 nodes are in the Ray cluster"),
+        ({"PROFILE": "mine", "NEVER": "--head"}, "only 0 of 2 nodes are in the Ray cluster"),
+        ({"PROFILE": "mine", "ENDS": "--head", "NEVER": "--address"}, "Ray's head has ended"),
+        ({"PROFILE": "mine", "ENDS": "--address", "WORK": "/bin/sleep 60"}, "Ray has ended before"),
+    ],
+)
 def test_a_batch_job_that_cannot_go_on_ends_and_says_why(tmp_path, variables, sentence):
     status, said = batch(tmp_path, **variables)
     assert status and sentence in said()

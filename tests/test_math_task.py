@@ -2,12 +2,12 @@
 
 import pandas as pd
 import pytest
+from test_benchmarks import hub_rows, write
 
 from companion import evaluate, params, reheat, rl, tasks
 from companion.adapters.rewards import compute_score
 from companion.analysis import rollouts
 from companion.tasks import benchmarks, math
-from test_benchmarks import hub_rows, write
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,12 @@ def test_more_training_problems_than_there_are_is_refused(profile):
 def test_every_problem_of_every_benchmark_is_asked(profile):
     counts = pd.Series([q.suite for q in tasks.held_out(profile, "test")]).value_counts()
     assert counts.to_dict() == {
-        "MATH-500": 500, "GPQA Main": 448, "OlymMATH": 200, "AIME24": 30, "AIME25": 30, "AIME26": 30,
+        "MATH-500": 500,
+        "GPQA Main": 448,
+        "OlymMATH": 200,
+        "AIME24": 30,
+        "AIME25": 30,
+        "AIME26": 30,
     }
     assert tasks.suites(profile) == list(math.SUITES) and tasks.ood(profile) == "GPQA Main"
     assert len(rollouts.asked(profile)) == profile.analysis.problems
@@ -104,10 +109,14 @@ def test_both_graders_judge_and_a_letter_is_an_answer(profile):
 
 
 def test_where_the_graders_differ_is_counted():
-    samples = pd.DataFrame({
-        "gold": ["034", "034", "5"], "stated": ["34", "34", "5"], "correct": [True, True, True],
-        "math_dapo": [False, False, True],
-    })
+    samples = pd.DataFrame(
+        {
+            "gold": ["034", "034", "5"],
+            "stated": ["34", "34", "5"],
+            "correct": [True, True, True],
+            "math_dapo": [False, False, True],
+        }
+    )
     table = evaluate.disagreements(samples)
     assert table[["stated", "count"]].values.tolist() == [["34", 2]]
     assert evaluate.disagreements(samples.drop(columns="math_dapo")).empty

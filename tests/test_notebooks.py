@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import nbformat
 import papermill
 import pytest
+from conftest import run
 
 from companion import reproduce
 from companion.params import ROOT
-from conftest import run
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = ROOT / "runs" / "smoke"

@@ -20,7 +20,8 @@ KL = {
 TAUS = (1 / 1.2, 1.1, 1.2, 1.5)
 
 logits = arrays.arrays(
-    np.float64, st.tuples(st.integers(1, 4), st.integers(2, 30)),
+    np.float64,
+    st.tuples(st.integers(1, 4), st.integers(2, 30)),
     elements=st.floats(-30, 30, allow_subnormal=False),
 ).map(torch.from_numpy)
 taus = st.floats(0.3, 4).filter(lambda tau: abs(tau - 1) > 1e-2)
@@ -68,7 +69,9 @@ def test_closed_forms_equal_autograd_of_the_textbook_formula(z, tau, direction):
     torch.testing.assert_close(derivative(lambda x: value(x, tau), z), slope, rtol=0, atol=1e-10)
     torch.testing.assert_close(
         derivative(lambda x: objective.self_distillation(x, tau, direction)[0], z),
-        slope, rtol=0, atol=1e-10,
+        slope,
+        rtol=0,
+        atol=1e-10,
     )
 
 
@@ -85,7 +88,7 @@ def test_entropy_and_its_gradient_equal_autograd(z):
 
 
 @pytest.mark.parametrize("direction", KL)
-@pytest.mark.parametrize("vocabulary, scale", [(150, 3.0), (151_936, 2.0), (151_936, 6.0)])
+@pytest.mark.parametrize(("vocabulary", "scale"), [(150, 3.0), (151_936, 2.0), (151_936, 6.0)])
 def test_float32_stays_within_a_millionth_of_float64(vocabulary, scale, direction):
     exact = rows(4, vocabulary, scale).float().double()
     for tau in TAUS:
@@ -93,9 +96,7 @@ def test_float32_stays_within_a_millionth_of_float64(vocabulary, scale, directio
         gradient = derivative(
             lambda x, tau=tau: objective.self_distillation(x, tau, direction)[0], exact.float()
         )
-        torch.testing.assert_close(
-            kl.double(), textbook(exact, tau, direction), rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(kl.double(), textbook(exact, tau, direction), rtol=0, atol=1e-6)
         torch.testing.assert_close(
             gradient.double(), KL[direction][1](exact, tau), rtol=0, atol=1e-6
         )
@@ -153,11 +154,15 @@ def test_descent_moves_entropy_the_way_tau_says(z, tau, direction):
 
 @pytest.mark.parametrize("direction", KL)
 @pytest.mark.parametrize("tau", TAUS)
-@pytest.mark.parametrize("z", [
-    torch.full((1, 7), 3.0, dtype=torch.float64),
-    torch.tensor([[1e6, 0.0, -3.0]], dtype=torch.float64),
-    torch.tensor([[0.0, -math.inf, -math.inf]], dtype=torch.float64),
-], ids=["uniform", "deterministic", "one token left"])
+@pytest.mark.parametrize(
+    "z",
+    [
+        torch.full((1, 7), 3.0, dtype=torch.float64),
+        torch.tensor([[1e6, 0.0, -3.0]], dtype=torch.float64),
+        torch.tensor([[0.0, -math.inf, -math.inf]], dtype=torch.float64),
+    ],
+    ids=["uniform", "deterministic", "one token left"],
+)
 def test_fixed_points(z, tau, direction):
     value, gradient = KL[direction]
     torch.testing.assert_close(value(z, tau), torch.zeros(1, dtype=torch.float64))

@@ -30,7 +30,9 @@ def composed(profile, **changes):
     from hydra import compose, initialize_config_dir
 
     asked = {
-        "start": Path("policy"), "folder": Path("runs/x"), "steps": profile.rl.collapse.max_steps,
+        "start": Path("policy"),
+        "folder": Path("runs/x"),
+        "steps": profile.rl.collapse.max_steps,
         "temperature": profile.rl.rollout_temperature,
         "stop_entropy": profile.rl.collapse.entropy,
     }
@@ -45,14 +47,22 @@ def test_verl_is_asked_for_table_3(profile):
     config = composed(profile)
     validate_config(config, use_reference_policy=False, use_critic=False)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    assert (actor.optim.lr, actor.optim.lr_warmup_steps, actor.optim.weight_decay) == (2e-6, 10, 0.1)
+    assert (actor.optim.lr, actor.optim.lr_warmup_steps, actor.optim.weight_decay) == (
+        2e-6,
+        10,
+        0.1,
+    )
     assert actor.optim.optimizer == "AdamW" and actor.optim.clip_grad == 1.0
     assert actor.optim.lr_scheduler_type == "constant"  # after the warm-up
     assert actor.fsdp_config.model_dtype == "fp32" and not config.algorithm.filter_groups.enable
     assert (config.data.train_batch_size, rollout.n, actor.ppo_mini_batch_size) == (64, 8, 64)
     assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.clip_ratio_c) == (0.2, 0.28, 10.0)
     assert actor.loss_agg_mode == "token-mean" and actor.policy_loss.loss_mode == "vanilla"
-    assert (actor.use_kl_loss, actor.entropy_coeff, config.algorithm.use_kl_in_reward) == (False, 0, False)
+    assert (actor.use_kl_loss, actor.entropy_coeff, config.algorithm.use_kl_in_reward) == (
+        False,
+        0,
+        False,
+    )
     assert config.data.max_response_length == rollout.response_length == 8192
     assert (rollout.temperature, rollout.top_p, rollout.top_k) == (1.0, 1.0, -1)
     assert config.trainer.total_epochs == 2
@@ -65,16 +75,37 @@ def test_one_node_starts_a_ray_of_its_own_and_several_join_the_jobs(profile):
     assert "address" not in several.ray_kwargs.ray_init and several.trainer.nnodes == 2
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"hardware.gpus_per_node": 6}, "hardware.gpus_per_node is 6 and, times hardware.nodes (1), "
-     "must divide rl.mini_batch_size x rl.responses_per_prompt (512)"),
-    ({"hardware.nodes": 3}, "hardware.gpus_per_node is 8 and, times hardware.nodes (3), must divide "
-     "rl.mini_batch_size x rl.responses_per_prompt (512)"),
-    ({"reheat.micro_batch_size": 3}, "must divide reheat.batch_size / reheat.micro_batch_size (341.3"),
-    ({"hardware.nodes": 64}, "must divide analysis.long_batch_size / reheat.micro_batch_size (256)"),
-    ({"hardware.platform": "cpu", "hardware.threads": 5, "rl.rollout_engine": "transformers"},
-     "hardware.threads is 5 and, times hardware.nodes (1), must divide rl.mini_batch_size"),
-])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"hardware.gpus_per_node": 6},
+            "hardware.gpus_per_node is 6 and, times hardware.nodes (1), "
+            "must divide rl.mini_batch_size x rl.responses_per_prompt (512)",
+        ),
+        (
+            {"hardware.nodes": 3},
+            "hardware.gpus_per_node is 8 and, times hardware.nodes (3), must divide "
+            "rl.mini_batch_size x rl.responses_per_prompt (512)",
+        ),
+        (
+            {"reheat.micro_batch_size": 3},
+            "must divide reheat.batch_size / reheat.micro_batch_size (341.3",
+        ),
+        (
+            {"hardware.nodes": 64},
+            "must divide analysis.long_batch_size / reheat.micro_batch_size (256)",
+        ),
+        (
+            {
+                "hardware.platform": "cpu",
+                "hardware.threads": 5,
+                "rl.rollout_engine": "transformers",
+            },
+            "hardware.threads is 5 and, times hardware.nodes (1), must divide rl.mini_batch_size",
+        ),
+    ],
+)
 def test_an_update_that_ranks_cannot_share_is_refused_before_any_training(changes, sentence):
     with pytest.raises(ValueError) as refused:
         rl.check(params.load("qwen3-4b", changes))
@@ -107,10 +138,14 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
 
     profile = params.change(profile, {"task.base": "results/checkpoints/countdown-base"})
     start = params.ROOT / profile.task.base
-    (tmp_path / reheat.PROMPTS).write_text('{"messages": [{"role": "user", "content": "1 + 1?"}]}\n')
+    (tmp_path / reheat.PROMPTS).write_text(
+        '{"messages": [{"role": "user", "content": "1 + 1?"}]}\n'
+    )
     words = reheat.command(profile, start, tmp_path)
     with patch.dict(os.environ):  # FSDP leaves settings there
-        asked, rest = parse_args(RLHFArguments, [*words[words.index("rlhf") + 1:], "--use_cpu", "true"])
+        asked, rest = parse_args(
+            RLHFArguments, [*words[words.index("rlhf") + 1 :], "--use_cpu", "true"]
+        )
     assert rest == []
     assert (asked.rlhf_type, asked.lmbda) == ("gkd", 1)
     assert (asked.learning_rate, asked.lr_scheduler_type) == (1e-6, "constant")
@@ -146,25 +181,35 @@ def test_a_checkpoint_is_measured_on_emptied_gpus_and_earlier_ones_become_polici
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
     monkeypatch.setattr(swift_plugin, "broadcast_object_list", lambda measured: measured)
-    monkeypatch.setattr(swift_plugin, "token_entropy", lambda policy, profile: (
-        done.append(policy.name) or evaluate.Estimate(0.05, 0.04, 0.06)
-    ))
+    monkeypatch.setattr(
+        swift_plugin,
+        "token_entropy",
+        lambda policy, profile: done.append(policy.name) or evaluate.Estimate(0.05, 0.04, 0.06),
+    )
     callback = swift_plugin.MeasureAndStop(SimpleNamespace(output_dir=str(folder)), None)
     for step in (1, 2, 3):
         saved(folder, step)
         state = SimpleNamespace(is_world_process_zero=True, global_step=step)
         callback.on_save(callback.args, state, SimpleNamespace())
     assert done == ["emptied", "checkpoint-1", "emptied", "checkpoint-2", "emptied", "checkpoint-3"]
-    left = {step: {file.name for file in (folder / f"checkpoint-{step}").iterdir()} for step in (1, 2, 3)}
+    left = {
+        step: {file.name for file in (folder / f"checkpoint-{step}").iterdir()}
+        for step in (1, 2, 3)
+    }
     assert left[1] == {"model.safetensors", "trainer_state.json"}
     assert left[2] == left[3] >= {"model.safetensors", "optimizer.bin", "pytorch_model_fsdp.bin"}
 
     # Other ranks empty theirs, and wait for the measure.
-    monkeypatch.setattr(swift_plugin, "broadcast_object_list", lambda measured: measured.insert(
-        0, {"token_entropy": 0.05}
-    ))
-    callback.on_save(callback.args, SimpleNamespace(
-        is_world_process_zero=False, global_step=4), SimpleNamespace())
+    monkeypatch.setattr(
+        swift_plugin,
+        "broadcast_object_list",
+        lambda measured: measured.insert(0, {"token_entropy": 0.05}),
+    )
+    callback.on_save(
+        callback.args,
+        SimpleNamespace(is_world_process_zero=False, global_step=4),
+        SimpleNamespace(),
+    )
     assert done[-2:] == ["checkpoint-3", "emptied"]
 
 
@@ -187,11 +232,20 @@ def test_weights_travel_unrounded_through_both_frameworks_with_vllm(tmp_path, mo
     from transformers import AutoTokenizer, GenerationConfig
 
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    profile = params.load("smoke", {
-        "rl.rollout_engine": "vllm", "rl.collapse.max_steps": 1, "rl.collapse.check_every": 1,
-        "entropy.prompts": 8, "reheat.learning_rate": 1e-30, "reheat.max_steps": 1,
-        "evaluation.engine": "vllm", "task.test_problems": 2, "evaluation.samples": 2,
-    })
+    profile = params.load(
+        "smoke",
+        {
+            "rl.rollout_engine": "vllm",
+            "rl.collapse.max_steps": 1,
+            "rl.collapse.check_every": 1,
+            "entropy.prompts": 8,
+            "reheat.learning_rate": 1e-30,
+            "reheat.max_steps": 1,
+            "evaluation.engine": "vllm",
+            "task.test_problems": 2,
+            "evaluation.samples": 2,
+        },
+    )
     base = study.base(profile)
     collapse = rl.collapse(profile)
     assert collapse.metrics["rollout_gap"].max() <= 1e-4  # vLLM and trainer, in nats
@@ -203,7 +257,9 @@ def test_weights_travel_unrounded_through_both_frameworks_with_vllm(tmp_path, mo
         assert {str(value.dtype) for value in theirs.values()} == {"torch.float32"}
         one, other = (AutoTokenizer.from_pretrained(path) for path in (base, policy))
         assert (one.get_vocab(), one.chat_template) == (other.get_vocab(), other.chat_template)
-        defaults = [GenerationConfig.from_pretrained(path).to_diff_dict() for path in (base, policy)]
+        defaults = [
+            GenerationConfig.from_pretrained(path).to_diff_dict() for path in (base, policy)
+        ]
         assert defaults[0] == defaults[1]
 
     run = evaluate.evaluate(profile, hot.policy, "hot")

@@ -35,7 +35,11 @@ def test_extends_takes_the_parent_and_changes_only_what_it_names():
     ("profile", "overrides", "sentence"),
     [
         ("labtop", {}, "profile is 'labtop', which does not exist; use one of .*laptop"),
-        ("laptop", {"reheat.tua": 1.2}, "'reheat.tua' is no field of a profile; did you mean 'tau'"),
+        (
+            "laptop",
+            {"reheat.tua": 1.2},
+            "'reheat.tua' is no field of a profile; did you mean 'tau'",
+        ),
         ("laptop", {"reheat.tau": 0}, r"reheat.tau is 0: input should be greater than 0"),
         ("laptop", {"reheat.tau": 1}, "tau is 1.*use tau > 1 to reheat"),
         ("laptop", {"reheat.tau": float("inf")}, "tau is inf and must be a positive number"),

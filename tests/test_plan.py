@@ -31,8 +31,14 @@ def test_parameters_are_those_of_a_real_qwen3(tied):
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        num_hidden_layers=3, hidden_size=48, intermediate_size=80, num_attention_heads=6,
-        num_key_value_heads=2, head_dim=16, vocab_size=101, tie_word_embeddings=tied,
+        num_hidden_layers=3,
+        hidden_size=48,
+        intermediate_size=80,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size=101,
+        tie_word_embeddings=tied,
     )
     with torch.device("meta"):
         model = Qwen3ForCausalLM(config)
@@ -47,19 +53,25 @@ def test_the_shipped_policy_is_counted_to_the_last_parameter():
     assert shape(BASE).parameters == count
 
 
-@pytest.mark.parametrize(("name", "parameters"), [
-    ("Qwen/Qwen3-0.6B-Base", 596_049_920),
-    ("Qwen/Qwen3-4B-Base@main", P4),
-    ("Qwen/Qwen3-8B-Base", 8_190_735_360),
-])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Qwen/Qwen3-0.6B-Base", 596_049_920),
+        ("Qwen/Qwen3-4B-Base@main", P4),
+        ("Qwen/Qwen3-8B-Base", 8_190_735_360),
+    ],
+)
 def test_parameters_of_the_papers_models(name, parameters):
     assert shape(name).parameters == parameters
 
 
-@pytest.mark.parametrize(("change", "sentence"), [
-    ({"model_type": "llama"}, "model_type 'llama'; name a Qwen3 model"),
-    ({"head_dim": None}, "config.json has no head_dim"),
-])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_type": "llama"}, "model_type 'llama'; name a Qwen3 model"),
+        ({"head_dim": None}, "config.json has no head_dim"),
+    ],
+)
 def test_another_model_is_refused(tmp_path, change, sentence):
     values = json.loads((ROOT / BASE / "config.json").read_text()) | change
     values = {name: value for name, value in values.items() if value is not None}
@@ -164,7 +176,7 @@ def test_the_frameworks_are_asked_for_what_is_counted(tmp_path):
     words = reheat.command(profile, tmp_path, tmp_path)
     share = words[words.index("--vllm_gpu_memory_utilization") + 1]
     assert float(share) == memory.VLLM_SHARE["reheating"]
-    assert vllm_engine.MEMORY_SHARE == memory.VLLM_SHARE["evaluation"]
+    assert memory.VLLM_SHARE["evaluation"] == vllm_engine.MEMORY_SHARE
 
 
 def test_verls_entropy_keeps_four_bytes_a_logit():
@@ -269,18 +281,28 @@ def test_every_profile_has_a_plan(name):
     profile = params.load(name)
     table = plan.plan(profile)
     assert list(table.index) == [
-        "RL to collapse", *profile.rl.arms, *study.REHEATED, "evaluation", "analyses: RL",
-        "analyses: reheating", "analyses: evaluation", "entropy checks", "total",
+        "RL to collapse",
+        *profile.rl.arms,
+        *study.REHEATED,
+        "evaluation",
+        "analyses: RL",
+        "analyses: reheating",
+        "analyses: evaluation",
+        "entropy checks",
+        "total",
     ]
     # Nothing is extrapolated to a CPU.
     trained = table.drop(index=["PR-scale", "PR-scale*"])["hours"]
     assert trained.isna().all() if profile.hardware.platform == "cpu" else (trained > 0).all()
 
 
-@pytest.mark.parametrize(("name", "source"), [
-    ("qwen3-8b", "an extrapolation of the paper's Table 6"),
-    ("smoke", "measured in results/laptop"),
-])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("qwen3-8b", "an extrapolation of the paper's Table 6"),
+        ("smoke", "measured in results/laptop"),
+    ],
+)
 def test_what_is_printed_says_where_hours_come_from(name, source, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["companion", "plan", "--profile", name])
     monkeypatch.setenv("COLUMNS", "400")
@@ -296,7 +318,8 @@ def test_the_page_for_the_paper_scale_says_what_the_plan_says():
     hours = " | ".join(f"{total['hours']:.0f}" for total in totals)
     assert f"| {hours} |" in rows["| everything, hours at most (`make plan`)"]
     disk = " | ".join(
-        f"{total['disk_gib'] / 1024:.2f} + {total['scratch_gib'] / 1024:.2f} TiB" for total in totals
+        f"{total['disk_gib'] / 1024:.2f} + {total['scratch_gib'] / 1024:.2f} TiB"
+        for total in totals
     )
     assert f"| {disk} |" in rows["| disk, and scratch beside it (`make plan`)"]
 
@@ -310,12 +333,17 @@ def test_a_printed_command_is_the_one_that_runs(capsys):
     own = rl.environment(profile, dry_run.RUN)
     assert verl[: len(own) + 1] == ["env", *(f"{name}={value}" for name, value in own.items())]
     assert verl[len(own) + 1 :] == rl.command(
-        profile, start=dry_run.POLICY, folder=dry_run.RUN, steps=profile.rl.collapse.max_steps,
-        temperature=profile.rl.rollout_temperature, stop_entropy=profile.rl.collapse.entropy,
+        profile,
+        start=dry_run.POLICY,
+        folder=dry_run.RUN,
+        steps=profile.rl.collapse.max_steps,
+        temperature=profile.rl.rollout_temperature,
+        stop_entropy=profile.rl.collapse.entropy,
     )
     own = reheat.environment(profile)
     assert swift == [
-        "env", *(f"{name}={value}" for name, value in own.items()),
+        "env",
+        *(f"{name}={value}" for name, value in own.items()),
         *reheat.command(profile, dry_run.POLICY, dry_run.RUN),
     ]
     dry_run.show(profile)

@@ -42,17 +42,25 @@ def finished(root, monkeypatch):
     metrics = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
     training = {
         arm: finished_run(
-            root, "rl", {"stop_entropy": None if i else 0.1, "steps": 2}, f"rl-{i}", arm,
+            root,
+            "rl",
+            {"stop_entropy": None if i else 0.1, "steps": 2},
+            f"rl-{i}",
+            arm,
             metrics=metrics,
         )
         for i, arm in enumerate(("Collapsed", *study.ARMS))
     }
     evaluations = {}
     for i, label in enumerate((*study.ROWS, *study.REHEATED)):
-        samples = pd.DataFrame([
-            {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
-            for suite in countdown.suites("test") for p in range(4) for s in range(8)
-        ])
+        samples = pd.DataFrame(
+            [
+                {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
+                for suite in countdown.suites("test")
+                for p in range(4)
+                for s in range(8)
+            ]
+        )
         settings = {"label": label, "split": "test", "samples": 8}
         evaluations[label] = finished_run(
             root, "evaluate", settings, f"evaluate-{i}", samples=samples
@@ -71,7 +79,11 @@ def test_publishes_measurements_and_no_checkpoints(root, finished):
     target = publish.publish(PROFILE)
     assert {p.name for p in (target / "runs").iterdir()} == {run.name for run in finished}
     assert not list(target.rglob("policy"))
-    assert {p.name for p in (target / "figures").iterdir()} >= {"fig01.png", "fig02.svg", "fig02.csv"}
+    assert {p.name for p in (target / "figures").iterdir()} >= {
+        "fig01.png",
+        "fig02.svg",
+        "fig02.csv",
+    }
     assert {"table1.csv", "table1.md", "ood.csv"} <= {p.name for p in (target / "tables").iterdir()}
 
 

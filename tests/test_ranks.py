@@ -13,8 +13,12 @@ from companion.launch import launch
 from companion.params import ROOT
 
 TINY = {
-    "rl.collapse.check_every": 1, "rl.collapse.max_steps": 1, "rl.collapse.entropy": 1e-6,
-    "entropy.prompts": 8, "rl.batch_size": 8, "rl.mini_batch_size": 8,
+    "rl.collapse.check_every": 1,
+    "rl.collapse.max_steps": 1,
+    "rl.collapse.entropy": 1e-6,
+    "entropy.prompts": 8,
+    "rl.batch_size": 8,
+    "rl.mini_batch_size": 8,
 }
 
 
@@ -23,9 +27,14 @@ def update(root, **hardware):
     changes = TINY | {f"hardware.{name}": value for name, value in hardware.items()}
     with patch.object(runs, "ROOT", root):
         run = rl.collapse(params.load("smoke", changes))
-    [line] = [json.loads(x) for x in (run.folder / "verl.jsonl").read_text().splitlines()
-              if "actor/grad_norm" in x]
-    return {name: line["data"][f"actor/{name}"] for name in ("pg_loss", "grad_norm", "entropy_loss")}
+    [line] = [
+        json.loads(x)
+        for x in (run.folder / "verl.jsonl").read_text().splitlines()
+        if "actor/grad_norm" in x
+    ]
+    return {
+        name: line["data"][f"actor/{name}"] for name in ("pg_loss", "grad_norm", "entropy_loss")
+    }
 
 
 def test_verl_on_two_nodes_of_a_ray_cluster(cluster, tmp_path):
@@ -35,11 +44,17 @@ def test_verl_on_two_nodes_of_a_ray_cluster(cluster, tmp_path):
 
 
 HEAT = {
-    "reheat.batch_size": 32, "reheat.micro_batch_size": 8, "reheat.max_steps": 2,
-    "reheat.check_every": 1, "entropy.prompts": 8, "hardware.threads": 1,
+    "reheat.batch_size": 32,
+    "reheat.micro_batch_size": 8,
+    "reheat.max_steps": 2,
+    "reheat.check_every": 1,
+    "entropy.prompts": 8,
+    "hardware.threads": 1,
 }
 ON_GPUS = HEAT | {
-    "hardware.platform": "gpu", "hardware.gpus_per_node": 2, "rl.rollout_engine": "vllm",
+    "hardware.platform": "gpu",
+    "hardware.gpus_per_node": 2,
+    "rl.rollout_engine": "vllm",
     "evaluation.engine": "vllm",
 }
 COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length")
@@ -101,9 +116,7 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
 
     alone = tmp_path / "alone"
     alone.mkdir()
-    expected = heated(
-        alone, [*reheat.command(cpu, base, alone), *plugin], reheat.environment(cpu)
-    )
+    expected = heated(alone, [*reheat.command(cpu, base, alone), *plugin], reheat.environment(cpu))
     folder, rows = sharded("sharded", "--bf16", "false")
     for ours, theirs in zip(rows, expected, strict=True):
         for name in COMPARED:

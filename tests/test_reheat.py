@@ -35,16 +35,28 @@ def policy(tmp_path_factory) -> Path:
 
     folder, tokenizer = tmp_path_factory.mktemp("policy") / "policy", countdown.tokenizer()
     torch.manual_seed(0)
-    model = Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=256,
-        tie_word_embeddings=True, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    ))
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     with torch.no_grad():
         model.model.norm.weight.mul_(12)
     model.generation_config = GenerationConfig(
-        do_sample=True, top_k=3, eos_token_id=tokenizer.eos_token_id,  # a top-k to stumble over
+        do_sample=True,
+        top_k=3,
+        eos_token_id=tokenizer.eos_token_id,  # a top-k to stumble over
         pad_token_id=tokenizer.pad_token_id,
     )
     model.save_pretrained(folder)
@@ -55,10 +67,17 @@ def policy(tmp_path_factory) -> Path:
 def profile(policy: Path, **overrides) -> params.Profile:
     """`smoke`, made smaller, with `policy` as its base; keywords say `__` for a dot."""
     small = {
-        "task.base": str(policy), "entropy.prompts": 16, "evaluation.max_new_tokens": 12,
-        "reheat.batch_size": 16, "reheat.micro_batch_size": 8, "reheat.max_completion_tokens": 12,
-        "reheat.max_steps": 2, "reheat.learning_rate": 1e-3,
-        "rl.collapse.entropy": 5.0, "reheat.recovery_entropy": 8.0, "reheat.ceiling_entropy": 9.0,
+        "task.base": str(policy),
+        "entropy.prompts": 16,
+        "evaluation.max_new_tokens": 12,
+        "reheat.batch_size": 16,
+        "reheat.micro_batch_size": 8,
+        "reheat.max_completion_tokens": 12,
+        "reheat.max_steps": 2,
+        "reheat.learning_rate": 1e-3,
+        "rl.collapse.entropy": 5.0,
+        "reheat.recovery_entropy": 8.0,
+        "reheat.ceiling_entropy": 9.0,
     }
     return params.load("smoke", small | {k.replace("__", "."): v for k, v in overrides.items()})
 
@@ -82,7 +101,7 @@ def make_trainer(settings: params.Profile, policy: Path, folder: Path, direction
 
     reheat.write_inputs(settings, direction, folder)
     words = reheat.command(settings, policy, folder)
-    pipeline = Untrained(words[words.index("rlhf") + 1:])
+    pipeline = Untrained(words[words.index("rlhf") + 1 :])
     pipeline.main()
     return pipeline.trainer
 
@@ -130,7 +149,7 @@ def gradient_by_the_book(trainer, direction: str) -> tuple[float, dict]:
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
         )
         said = tokenizer(f"{answer} {END}")["input_ids"]
-        z = model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1:-1]
+        z = model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
         p, q = torch.softmax(z, -1), torch.softmax(z.detach() / trainer.tau, -1)
         above, below = (q, p) if direction == "forward" else (p, q)
         divergences.append((above * (above / below).log()).sum(-1))
@@ -152,7 +171,7 @@ def test_loss_and_gradient_equal_the_textbook_however_the_update_is_split(
         torch.testing.assert_close(gradient[name], value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("direction, beta", [("forward", 0.0), ("reverse", 1.0)])
+@pytest.mark.parametrize(("direction", "beta"), [("forward", 0.0), ("reverse", 1.0)])
 def test_first_step_equals_stock_gkd_with_a_frozen_scaled_teacher(
     trainer, policy, tmp_path, direction, beta
 ):
@@ -219,7 +238,10 @@ def test_rollouts_are_samples_of_the_whole_distribution_at_temperature_one(train
     samples = trainer._rollout_samples(rows)
     with opened(policy, params.load("smoke")) as sampler:
         again = sampler(
-            PROMPTS * 50, max_new_tokens=12, temperature=1.0, top_p=1.0,
+            PROMPTS * 50,
+            max_new_tokens=12,
+            temperature=1.0,
+            top_p=1.0,
             seed=trainer.args.seed * 1_000_003,
         )
     assert [s.response_token_ids for s in samples] == again.tokens
@@ -248,7 +270,7 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     words = reheat.command(settings, policy, tmp_path)
     words += ["--use_cpu", "true"] if platform == "gpu" else []  # what only a GPU machine has
     with patch.dict(os.environ):  # FSDP leaves settings there
-        arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1:])
+        arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1 :])
 
     assert rest == []
     assert (arguments.rlhf_type, arguments.lmbda, arguments.sft_alpha) == ("gkd", 1, 0)
@@ -293,7 +315,9 @@ def test_gate_refuses_what_is_not_collapsed(policy):
 
 def test_stop_is_where_entropy_recovers_and_reversed_for_cooling(policy):
     heat = profile(
-        policy, rl__collapse__entropy=0.08, reheat__recovery_entropy=0.12,
+        policy,
+        rl__collapse__entropy=0.08,
+        reheat__recovery_entropy=0.12,
         reheat__ceiling_entropy=0.4,
     )
     assert [reheat.crossed(heat, h) for h in (0.07, 0.119, 0.12, 0.3)] == [False, False, True, True]
@@ -305,12 +329,15 @@ def test_stop_is_where_entropy_recovers_and_reversed_for_cooling(policy):
     assert not reheat.crossed(endless, 9.0) and not reheat.diverged(endless, 9.0)
 
 
-@pytest.mark.parametrize("tau, message", [
-    (0, "tau is 0 and must be a positive number"),
-    (-1.2, "tau is -1.2 and must be"),
-    (1, "tau is 1, which makes the teacher the student itself"),
-    (float("nan"), "tau is nan and must be"),
-])
+@pytest.mark.parametrize(
+    ("tau", "message"),
+    [
+        (0, "tau is 0 and must be a positive number"),
+        (-1.2, "tau is -1.2 and must be"),
+        (1, "tau is 1, which makes the teacher the student itself"),
+        (float("nan"), "tau is nan and must be"),
+    ],
+)
 def test_impossible_tau_is_refused(policy, tau, message):
     with pytest.raises(ValueError, match=message):
         reheat.reheat(profile(policy), policy, tau=tau)
@@ -387,8 +414,11 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
 
     start = first.result["start_entropy"]
     hot = profile(
-        policy, reheat__learning_rate=1e-2, reheat__recovery_entropy=start + 1e-3,
-        reheat__ceiling_entropy=start + 2e-3, hardware__threads=1,
+        policy,
+        reheat__learning_rate=1e-2,
+        reheat__recovery_entropy=start + 1e-3,
+        reheat__ceiling_entropy=start + 2e-3,
+        hardware__threads=1,
     )
     with pytest.raises(RuntimeError, match="after step 1 .* above reheat.ceiling_entropy"):
         reheat.reheat(hot, policy)

@@ -79,8 +79,9 @@ def test_platforms_differ_in_one_block_only():
 
 @pytest.mark.parametrize("tokens", [0, 16])
 def test_dapo_reward_manager_with_overlong_penalty_is_the_one_verl_takes(tokens):
-    from companion.tasks import countdown
     from verl.trainer.ppo.reward import load_reward_manager, resolve_reward_manager_cls
+
+    from companion.tasks import countdown
 
     config = compose(words(profile(rl__overlong_buffer_tokens=tokens)))
     assert resolve_reward_manager_cls(config).__name__ == "DAPORewardManager"
@@ -135,9 +136,11 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
     keys = {countdown.parse_prompt(r["ground_truth"]).key for r in train["reward_model"]}
     validation = pd.read_parquet(tmp_path / "validation.parquet")["reward_model"]
     assert not keys & {countdown.parse_prompt(r["ground_truth"]).key for r in validation}
-    right = compute_score(data_source="countdown/x", ground_truth="3 5 7 -> 36", solution_str=(
-        "5 + 7 = 12 : 3 12 \n 12 * 3 = 36 yes"
-    ))
+    right = compute_score(
+        data_source="countdown/x",
+        ground_truth="3 5 7 -> 36",
+        solution_str=("5 + 7 = 12 : 3 12 \n 12 * 3 = 36 yes"),
+    )
     wrong = compute_score(data_source="countdown/x", ground_truth="3 5 7 -> 36", solution_str="yes")
     assert right == {"score": 1.0, "acc": 1.0} and wrong == {"score": 0.0, "acc": 0.0}
     with pytest.raises(ValueError, match="data_source is 'chess/x'"):
@@ -164,6 +167,7 @@ def checkpoint(run, step):
 
 def fake_verl(run, entropies, killed_at=None):
     """Stands in for the child process: logs as verl's FileLogger does, one line an event."""
+
     def launch(command, environment, log, report, **_):
         begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
         first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
@@ -185,6 +189,7 @@ def fake_verl(run, entropies, killed_at=None):
         if killed_at:
             raise KeyboardInterrupt
         launch.starts.append(first)
+
     launch.starts = []
     return launch
 
@@ -202,7 +207,9 @@ def test_run_follows_metrics_and_keeps_the_last_checkpoint(run, monkeypatch, cap
 
 
 def test_a_continued_run_keeps_its_policy_alone(tmp_path, run, monkeypatch):
-    run = runs.Run(run.folder, run.identity | {"settings": {"steps": 4, "stop_entropy": None}}, run.inputs)
+    run = runs.Run(
+        run.folder, run.identity | {"settings": {"steps": 4, "stop_entropy": None}}, run.inputs
+    )
     monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
     rl._train(profile(), run, "plain", 1.0)
     assert (run.policy / "config.json").read_text() == "4"
@@ -226,7 +233,9 @@ def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypa
 
 def contents(folder):
     return {
-        path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -274,8 +283,12 @@ def test_a_prompt_longer_than_the_limit_is_refused_before_anything_is_made(tmp_p
 # --- With verl ------------------------------------------------------------------------------
 
 TINY = {
-    "rl.collapse.max_steps": 1, "rl.collapse.check_every": 1, "rl.collapse.entropy": 1e-6,
-    "rl.continued_steps": 1, "rl.warmup_steps": 2, "entropy.prompts": 8,
+    "rl.collapse.max_steps": 1,
+    "rl.collapse.check_every": 1,
+    "rl.collapse.entropy": 1e-6,
+    "rl.continued_steps": 1,
+    "rl.warmup_steps": 2,
+    "entropy.prompts": 8,
 }
 
 

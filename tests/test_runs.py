@@ -73,7 +73,9 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert record["hardware"]["cores"] >= 1 and record["started"] <= record["ended"]
 
 
-@pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")])
+@pytest.mark.parametrize(
+    ("fault", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")]
+)
 def test_a_run_that_ends_early_says_so_and_can_be_continued(root, policy, fault, status):
     run = open_run(policy)
     with pytest.raises(fault), run.recording():
@@ -118,7 +120,9 @@ def test_run_json_is_never_half_written(root, policy, monkeypatch):
     with run.recording():
         run.note_command(["verl"], {}, None)
         with monkeypatch.context() as patch:
-            patch.setattr(json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+            patch.setattr(
+                json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full"))
+            )
             with pytest.raises(OSError):
                 run.note_command(["swift"], {}, None)
         assert run.record["command"] == ["verl"]

@@ -122,17 +122,20 @@ def test_vllm_and_transformers_sample_from_the_same_policy(policy, monkeypatch):
         own = sampler(PROMPTS, **SETTINGS)
     prompts = encode_prompts(policy[1], PROMPTS)
     for prompt, tokens, log_probs in zip(prompts, answers.tokens, answers.log_probs, strict=True):
-        np.testing.assert_allclose(
-            log_probs, teacher_forced(policy, prompt, tokens)[0], atol=1e-4
-        )
+        np.testing.assert_allclose(log_probs, teacher_forced(policy, prompt, tokens)[0], atol=1e-4)
     assert np.mean(answers.ended) == pytest.approx(np.mean(own.ended), abs=0.3)
     assert answers.texts[0].split()[1] in "+-*/"
 
 
-@pytest.mark.parametrize(("named", "shares"), [
-    (None, ["0,1", "2,3"]), ("", ["0,1", "2,3"]), ("4,5,6,7", ["4,5", "6,7"]),
-    ("7,GPU-a,3,2,1", ["7,GPU-a", "3,2"]),
-])
+@pytest.mark.parametrize(
+    ("named", "shares"),
+    [
+        (None, ["0,1", "2,3"]),
+        ("", ["0,1", "2,3"]),
+        ("4,5,6,7", ["4,5", "6,7"]),
+        ("7,GPU-a,3,2,1", ["7,GPU-a", "3,2"]),
+    ],
+)
 def test_vllm_takes_the_gpus_that_the_user_left_it(monkeypatch, named, shares):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named is not None:
@@ -151,7 +154,9 @@ def test_vllm_says_why_it_fails(tmp_path):
     with pytest.raises(RuntimeError, match="(?s)vLLM failed:.*no-policy"):
         with opened(tmp_path / "no-policy", SMOKE, "vllm") as sampler:
             sampler(PROMPTS, **SETTINGS)
-    with pytest.raises(RuntimeError, match="(?s)vLLM failed:.*no-policy"):  # ended before it is asked
+    with pytest.raises(
+        RuntimeError, match="(?s)vLLM failed:.*no-policy"
+    ):  # ended before it is asked
         with vllm_engine._started(tmp_path / "no-policy", SMOKE.hardware, "", tmp_path) as engine:
             engine.process.wait()
             engine.ask({})

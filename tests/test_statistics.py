@@ -51,7 +51,9 @@ def test_ratio_of_sums_is_token_weighted():
     assert estimate.value == 2.5  # not the mean of 1 and 3
 
 
-@given(npst.arrays(float, st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=st.floats(0, 1)))
+@given(
+    npst.arrays(float, st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=st.floats(0, 1))
+)
 def test_estimate_lies_within_the_range_of_its_scores(values):
     estimate = statistics.macro_average({"s": values}, resamples=50)
     slack = 1e-9

@@ -20,11 +20,13 @@ def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
     run = type("Run", (), {"result": {"token_entropy": 0.2}})
     monkeypatch.setattr(study, "collapsed", lambda profile: "collapsed")
     monkeypatch.setattr(
-        study, "reheated",
+        study,
+        "reheated",
         lambda profile: {name: type("R", (run,), {"policy": name}) for name in study.REHEATED},
     )
     monkeypatch.setattr(
-        study.rl, "resume",
+        study.rl,
+        "resume",
         lambda profile, start, *, arm, temperature=None, keep_optimizer=False: started.update(
             {arm: (start, temperature, keep_optimizer)}
         ),
@@ -54,8 +56,11 @@ def test_token_entropy_weighs_tokens_and_repeats_exactly():
     assert measured == evaluate.token_entropy(study.base(SMOKE), SMOKE)
     with opened(study.base(SMOKE), SMOKE) as sampler:
         answers = sampler(
-            evaluate.entropy_prompts(SMOKE), temperature=1.0, top_p=1.0,
-            max_new_tokens=SMOKE.evaluation.max_new_tokens, seed=evaluate.ENTROPY_SEED,
+            evaluate.entropy_prompts(SMOKE),
+            temperature=1.0,
+            top_p=1.0,
+            max_new_tokens=SMOKE.evaluation.max_new_tokens,
+            seed=evaluate.ENTROPY_SEED,
         )
     assert measured.value == pytest.approx(np.mean(np.concatenate(answers.entropies)), abs=1e-6)
     assert measured.low < measured.value < measured.high
@@ -65,14 +70,18 @@ def test_a_process_of_its_own_measures_the_same_entropy():
     """As on GPUs."""
     words = [sys.executable, "-m", "companion.evaluate", study.base(SMOKE), SMOKE.model_dump_json()]
     out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert Estimate(**json.loads(out.splitlines()[-1])) == evaluate.token_entropy(study.base(SMOKE), SMOKE)
+    assert Estimate(**json.loads(out.splitlines()[-1])) == evaluate.token_entropy(
+        study.base(SMOKE), SMOKE
+    )
 
 
 def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     """Answers are kept a suite at a time, whatever fails after them; the result is as without."""
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "once")
     few = params.load("smoke", {"task.validation_problems": 2, "evaluation.samples": 2})
-    whole_samples = collect.samples([evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")])
+    whole_samples = collect.samples(
+        [evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")]
+    )
 
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "again")
     real, judged = evaluate._judged, []
@@ -86,7 +95,9 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "_judged", third_fails)
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate, "token_entropy", lambda *_: (_ for _ in ()).throw(OSError("no engine")))
+        patch.setattr(
+            evaluate, "token_entropy", lambda *_: (_ for _ in ()).throw(OSError("no engine"))
+        )
         for fault in ("disk full", "no engine"):
             with pytest.raises(OSError, match=fault):
                 evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")

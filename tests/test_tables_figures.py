@@ -11,12 +11,23 @@ SUITES = ["easy", "hard"]
 
 def samples(rates, seeds=(1,), problems=20, k=4):
     """Problem p of a policy is right in the first round(rate * k) of its k samples."""
-    return pd.DataFrame([
-        {"label": label, "seed": seed, "suite": suite, "problem": f"p{problem:02d}", "sample": s,
-         "correct": s < round(rate * k)}
-        for label, rate in rates.items() for seed in seeds for suite in SUITES
-        for problem in range(problems) for s in range(k)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "label": label,
+                "seed": seed,
+                "suite": suite,
+                "problem": f"p{problem:02d}",
+                "sample": s,
+                "correct": s < round(rate * k),
+            }
+            for label, rate in rates.items()
+            for seed in seeds
+            for suite in SUITES
+            for problem in range(problems)
+            for s in range(k)
+        ]
+    )
 
 
 def test_table1_cells_by_hand():
@@ -51,7 +62,9 @@ def test_a_suite_that_is_left_out_has_an_empty_table(tmp_path):
     table = tables.ood(frame, few)
     assert tables.show(table).empty
     report.save_estimates(tmp_path, "ood", table)
-    whole = tables.ood(frame.replace({"suite": {"hard": few.task.leave_out[0]}}), params.load("smoke"))
+    whole = tables.ood(
+        frame.replace({"suite": {"hard": few.task.leave_out[0]}}), params.load("smoke")
+    )
     assert whole.loc["Base", "avg@4"].value == 25
 
 
@@ -59,7 +72,8 @@ def test_the_path_loses_points_on_each_kind_of_suite_that_is_asked():
     frame = samples({"Collapsed": 0.75, "PR-FKL": 0.25})
     change = tables.change_along_path(frame, SUITES[:1], SUITES[1])
     assert {name: row.value for name, row in change.items()} == {
-        "in-domain": -50, "out of distribution": -50
+        "in-domain": -50,
+        "out of distribution": -50,
     }
     assert list(tables.change_along_path(frame, SUITES, None)) == ["in-domain"]
 
@@ -86,11 +100,20 @@ def test_tidy_keeps_every_number_and_csv_reads_back(tmp_path):
 
 def dynamics(seeds):
     rng = np.random.default_rng(0)
-    return pd.DataFrame([
-        {"arm": arm, "seed": seed, "step": step, "reward": rng.random(),
-         "token_entropy": 0.3 / step if step % 5 == 0 else np.nan}
-        for arm in ("Collapsed", *study.ARMS) for seed in seeds for step in range(1, 21)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "seed": seed,
+                "step": step,
+                "reward": rng.random(),
+                "token_entropy": 0.3 / step if step % 5 == 0 else np.nan,
+            }
+            for arm in ("Collapsed", *study.ARMS)
+            for seed in seeds
+            for step in range(1, 21)
+        ]
+    )
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])

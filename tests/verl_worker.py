@@ -14,8 +14,12 @@ from companion import params, rl
 policy, folder = map(Path, sys.argv[1:])
 profile = params.load("smoke", {"rl.batch_size": 16, "rl.mini_batch_size": 16})
 os.environ |= rl.environment(profile, folder) | {
-    "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "0", "DIST_INIT_METHOD": f"file://{folder}/rendezvous",
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+    "DIST_INIT_METHOD": f"file://{folder}/rendezvous",
 }
 
 import torch  # noqa: E402
@@ -49,8 +53,11 @@ def batch() -> TensorDict:
     ones = _jagged([[1] * len(answer) for answer in answers.tokens])
     data = TensorDict(
         {
-            "prompts": _jagged(prompts), "responses": _jagged(answers.tokens),
-            "response_mask": ones, "loss_mask": ones, "input_ids": _jagged(texts),
+            "prompts": _jagged(prompts),
+            "responses": _jagged(answers.tokens),
+            "response_mask": ones,
+            "loss_mask": ones,
+            "input_ids": _jagged(texts),
             "position_ids": _jagged([list(range(len(text))) for text in texts]),
             "old_log_probs": _jagged(answers.log_probs, torch.float32),
             "advantages": _jagged(
@@ -60,8 +67,15 @@ def batch() -> TensorDict:
         batch_size=len(prompts),
     )
     tu.assign_non_tensor(
-        data, calculate_entropy=True, global_batch_size=64, mini_batch_size=64, epochs=1, seed=1,
-        temperature=temperature, distillation_use_topk=False, distillation_only=False,
+        data,
+        calculate_entropy=True,
+        global_batch_size=64,
+        mini_batch_size=64,
+        epochs=1,
+        seed=1,
+        temperature=temperature,
+        distillation_use_topk=False,
+        distillation_only=False,
     )
     tu.assign_non_tensor_data(data, "dataloader_kwargs", {"shuffle": False})
     return data
@@ -82,13 +96,18 @@ before = {name: value.clone() for name, value in worker.rollout.model.state_dict
 asyncio.run(sync())
 trained = dict(worker.actor.engine.get_per_tensor_param()[0])
 after = worker.rollout.model.state_dict()
-print("RESULT " + json.dumps({
-    "platform": get_platform().device_name,
-    "gap": float(max(first["actor/rollout_gap"])),
-    "entropy": float(first["actor/entropy_loss"][0]),
-    "log_prob": min(min(row) for row in answers.log_probs),
-    "repeatable": answers == again,
-    "seed_matters": answers.tokens != other.tokens,
-    "moved": max(float((after[n] - before[n]).abs().max()) for n in after),
-    "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
-}))
+print(
+    "RESULT "
+    + json.dumps(
+        {
+            "platform": get_platform().device_name,
+            "gap": float(max(first["actor/rollout_gap"])),
+            "entropy": float(first["actor/entropy_loss"][0]),
+            "log_prob": min(min(row) for row in answers.log_probs),
+            "repeatable": answers == again,
+            "seed_matters": answers.tokens != other.tokens,
+            "moved": max(float((after[n] - before[n]).abs().max()) for n in after),
+            "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
+        }
+    )
+)

@@ -46,11 +46,12 @@ def to_data(task: params.Task) -> tuple[bool, str]:
         missing = missing_files(folder, sources)
         return not missing, f"no {', no '.join(missing)}" if missing else "a local folder"
     known = _loaded_before()
-    asked = {name: source.hub for name, source in sources.items()
-             if f"{name} from {source.hub}" not in known}
-    says = together({
-        name: lambda hub=hub: ask_hub(hub, "dataset") for name, hub in asked.items()
-    })
+    asked = {
+        name: source.hub
+        for name, source in sources.items()
+        if f"{name} from {source.hub}" not in known
+    }
+    says = together({name: lambda hub=hub: ask_hub(hub, "dataset") for name, hub in asked.items()})
     return summary(list(sources), {name: says.get(name, SILENT) for name in asked})
 
 
@@ -58,7 +59,8 @@ def missing_files(folder: Path, sources: Mapping[str, benchmarks.Source]) -> lis
     """Files without suffix that a local folder of data sets lacks."""
     parts = [part for source in sources.values() for part in source.parts]
     return [
-        part for part in parts
+        part
+        for part in parts
         if not any((folder / f"{part}{suffix}").is_file() for suffix in benchmarks.FORMATS)
     ]
 
@@ -105,9 +107,11 @@ def _in_cache(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(
-            name, revision=revision, allow_patterns=policies.FILES, local_files_only=True
-        ))
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=policies.FILES, local_files_only=True
+            )
+        )
     except (HFValidationError, LocalEntryNotFoundError):
         return None
 

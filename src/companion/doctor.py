@@ -81,7 +81,11 @@ def gpus(profile: Profile, here: list[tuple[float, float]]) -> Check:
     rows = peaks(profile, min((total for total, _ in here), default=GPU_GIB))
     count, most = profile.hardware.gpus_per_node, rows["total"].max()
     return Check(
-        "GPUs", found, f"{count}, {most:.0f} GiB free", len(here) >= count and bool(free >= most), cost
+        "GPUs",
+        found,
+        f"{count}, {most:.0f} GiB free",
+        len(here) >= count and bool(free >= most),
+        cost,
     )
 
 
@@ -89,7 +93,10 @@ def host_memory(profile: Profile, available: float) -> Check:
     """`available`: in GiB."""
     needed = host_gib(profile)
     return Check(
-        "host memory", f"{available:.0f} GiB available", f"{needed:.0f} GiB", available >= needed,
+        "host memory",
+        f"{available:.0f} GiB available",
+        f"{needed:.0f} GiB",
+        available >= needed,
         "The system ends a framework halfway: end other programs, or take a larger machine.",
     )
 
@@ -99,7 +106,9 @@ def disk(profile: Profile, free: float) -> Check:
     total = plan(profile).loc["total"]
     needed = total["disk_gib"] + total["scratch_gib"]
     return Check(
-        "disk", f"{free:,.0f} GiB free", f"{needed:,.0f} GiB, less what is finished",
+        "disk",
+        f"{free:,.0f} GiB free",
+        f"{needed:,.0f} GiB, less what is finished",
         free >= needed,
         "A checkpoint cannot be saved, after hours: free some, or link runs/ to a larger disk.",
     )
@@ -108,7 +117,9 @@ def disk(profile: Profile, free: float) -> Check:
 def shared_memory(platform: str, size: float) -> Check:
     """`size`: of /dev/shm, in GiB."""
     return Check(
-        "shared memory", f"{size:.1f} GiB", f"{SHARED_GIB[platform]} GiB",
+        "shared memory",
+        f"{size:.1f} GiB",
+        f"{SHARED_GIB[platform]} GiB",
         size >= SHARED_GIB[platform],
         "Ray turns to the disk and NCCL ends with a bus error: start a container with more "
         "(docker run --shm-size=16g).",
@@ -119,7 +130,9 @@ def open_files(platform: str, soft: int, hard: int) -> Check:
     """The limits of this process; Ray and vLLM raise the soft one to the hard one themselves."""
     needed, most = OPEN_FILES[platform], "any number" if hard == resource.RLIM_INFINITY else hard
     return Check(
-        "open files", f"{soft}, can be {most}", str(needed),
+        "open files",
+        f"{soft}, can be {most}",
+        str(needed),
         hard == resource.RLIM_INFINITY or hard >= needed,
         "Ray's workers end with 'too many open files': raise the hard limit (limits.conf; "
         "docker run --ulimit).",
@@ -128,7 +141,10 @@ def open_files(platform: str, soft: int, hard: int) -> Check:
 
 def compiler(found: list[str]) -> Check:
     return Check(
-        "C compiler", ", ".join(found) or "none", "any", bool(found),
+        "C compiler",
+        ", ".join(found) or "none",
+        "any",
+        bool(found),
         "torch.compile and Triton fail at their first use: install gcc, or name one in CC.",
     )
 
@@ -136,15 +152,18 @@ def compiler(found: list[str]) -> Check:
 def packages(platform: str, pinned: Mapping[str, str], here: Mapping[str, str]) -> Check:
     """Both: versions by name. A build's own suffix, as in 2.11.0+cu130, makes no difference."""
     odd = [
-        name for name, version in pinned.items()
+        name
+        for name, version in pinned.items()
         if here.get(name) != version and not here.get(name, "").startswith(f"{version}+")
     ]
     odd.sort(key=lambda name: name not in FRAMEWORKS)
     said = [f"{name} {here.get(name, 'is missing')}" for name in odd[:3]]
     said += [f"{len(odd) - 3} more"] if len(odd) > 3 else []
     return Check(
-        "packages", ", ".join(said) or f"all {len(pinned)} as pinned",
-        f"requirements/{platform}.txt", not odd,
+        "packages",
+        ", ".join(said) or f"all {len(pinned)} as pinned",
+        f"requirements/{platform}.txt",
+        not odd,
         f"The adapters fit the pinned frameworks alone: make setup PLATFORM={platform}.",
     )
 
@@ -152,7 +171,9 @@ def packages(platform: str, pinned: Mapping[str, str], here: Mapping[str, str]) 
 def flash_attention(platform: str, version: str | None) -> Check:
     """Not among the pins: it is compiled against the machine's own torch and CUDA."""
     return Check(
-        "flash-attention", version or "none", "2.8" if platform == "gpu" else "",
+        "flash-attention",
+        version or "none",
+        "2.8" if platform == "gpu" else "",
         platform == "cpu" or version is not None,
         "verl and ms-swift cannot pack answers: pip install flash-attn --no-build-isolation.",
     )
@@ -160,14 +181,20 @@ def flash_attention(platform: str, version: str | None) -> Check:
 
 def model(profile: Profile, ok: bool, found: str) -> Check:
     return Check(
-        "model", found, profile.task.base, ok,
+        "model",
+        found,
+        profile.task.base,
+        ok,
         "Nothing starts: check task.base and the network, or name a local folder.",
     )
 
 
 def data_sets(profile: Profile, ok: bool, found: str) -> Check:
     return Check(
-        "data sets", found, "" if profile.task.name == "countdown" else "all of them", ok,
+        "data sets",
+        found,
+        "" if profile.task.name == "countdown" else "all of them",
+        ok,
         "No evaluation starts, and without the training file no run: check the network and the "
         "login, name a folder in COMPANION_DATA_DIR, or a benchmark in task.leave_out.",
     )

@@ -1,6 +1,6 @@
 """What a study would take and which commands it would run; nothing is started.
 
-    companion plan --profile qwen3-4b
+companion plan --profile qwen3-4b
 """
 
 from __future__ import annotations
@@ -35,16 +35,23 @@ def commands(profile: Profile) -> dict[str, list[str]]:
     warm = {"start": POLICY, "folder": RUN, "temperature": profile.rl.rollout_temperature}
     verl = rl.environment(profile, RUN)
     return {
-        "RL to collapse (verl)": _lines(profile, "verl", verl, rl.command(
-            profile, steps=profile.rl.collapse.max_steps,
-            stop_entropy=profile.rl.collapse.entropy, **warm,
-        )),
+        "RL to collapse (verl)": _lines(
+            profile,
+            "verl",
+            verl,
+            rl.command(
+                profile,
+                steps=profile.rl.collapse.max_steps,
+                stop_entropy=profile.rl.collapse.entropy,
+                **warm,
+            ),
+        ),
         "reheating (ms-swift)": _lines(
             profile, "ms-swift", reheat.environment(profile), reheat.command(profile, POLICY, RUN)
         ),
-        "RL resumed (verl)": _lines(profile, "verl", verl, rl.command(
-            profile, steps=profile.rl.continued_steps, **warm
-        )),
+        "RL resumed (verl)": _lines(
+            profile, "verl", verl, rl.command(profile, steps=profile.rl.continued_steps, **warm)
+        ),
     }
 
 

@@ -24,8 +24,17 @@ if TYPE_CHECKING:
 
 ENTROPY_SEED = 20260
 """Common random numbers: every checkpoint is measured on the same prompts and uniforms."""
-RANKS = ("RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "GROUP_", "ROLE_", "TORCHELASTIC_",
-         "ACCELERATE_", "FSDP_")
+RANKS = (
+    "RANK",
+    "LOCAL_",
+    "WORLD_SIZE",
+    "MASTER_",
+    "GROUP_",
+    "ROLE_",
+    "TORCHELASTIC_",
+    "ACCELERATE_",
+    "FSDP_",
+)
 """What torchrun and accelerate tell a rank of ms-swift, and nobody else should hear."""
 
 
@@ -44,7 +53,9 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
     own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
     child = subprocess.run(
         [sys.executable, "-m", __name__, str(policy), profile.model_dump_json()],
-        env=own, capture_output=True, text=True,
+        env=own,
+        capture_output=True,
+        text=True,
     )
     if child.returncode:
         tail = "\n".join(child.stderr.strip().splitlines()[-15:])
@@ -60,7 +71,10 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     engine = {"cpu": "transformers", "gpu": "vllm"}[profile.hardware.platform]
     with opened(policy, profile, engine) as sampler:
         answers = sampler(
-            prompts, max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0,
+            prompts,
+            max_new_tokens=profile.evaluation.max_new_tokens,
+            temperature=1.0,
+            top_p=1.0,
             seed=ENTROPY_SEED,
         )
     sums = _entropy_sums(policy, prompts, answers)
@@ -125,13 +139,19 @@ def evaluate(
     engine = profile.evaluation.engine if engine is None else engine
     rows = _questions(profile, split)
     settings = {
-        "split": split, "seed": profile.seed, "label": label,
+        "split": split,
+        "seed": profile.seed,
+        "label": label,
         "data": runs.text_hash(rows["prompt"]),
-        **profile.evaluation.model_dump(exclude={"bootstrap"}), "engine": engine,
+        **profile.evaluation.model_dump(exclude={"bootstrap"}),
+        "engine": engine,
         **measure(profile),
     }
     run = runs.open_run(
-        profile, "evaluate", f"{runs.slug(label)}-{split}-seed{profile.seed}", settings,
+        profile,
+        "evaluate",
+        f"{runs.slug(label)}-{split}-seed{profile.seed}",
+        settings,
         {"policy": runs.check_policy(policy)},
     )
     if run.finished:
@@ -172,13 +192,19 @@ def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
 def _questions(profile: Profile, split: str) -> pd.DataFrame:
     """One row a sample to draw: suite, problem, sample, prompt, gold."""
     samples = range(profile.evaluation.samples)
-    return pd.DataFrame([
-        {
-            "suite": question.suite, "problem": question.key, "sample": k,
-            "prompt": question.prompt, "gold": question.gold,
-        }
-        for question in tasks.held_out(profile, split) for k in samples
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "suite": question.suite,
+                "problem": question.key,
+                "sample": k,
+                "prompt": question.prompt,
+                "gold": question.gold,
+            }
+            for question in tasks.held_out(profile, split)
+            for k in samples
+        ]
+    )
 
 
 def _sample(
@@ -198,8 +224,11 @@ def _sample(
             if not part.exists():
                 sampler = sampler or stack.enter_context(opened(policy, profile, engine))
                 answers = sampler(
-                    asked["prompt"].tolist(), max_new_tokens=settings.max_new_tokens,
-                    temperature=settings.temperature, top_p=settings.top_p, seed=profile.seed,
+                    asked["prompt"].tolist(),
+                    max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    seed=profile.seed,
                     first=int(asked.index[0]),
                 )
                 _write_samples(part, _judged(asked, answers, profile))
@@ -210,8 +239,10 @@ def _sample(
 def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataFrame:
     verdicts = tasks.judge(profile, answers.texts, asked["gold"].tolist())
     return asked.assign(
-        answer=answers.texts, ended=answers.ended,
-        tokens=[len(tokens) for tokens in answers.tokens], token_ids=answers.tokens,
+        answer=answers.texts,
+        ended=answers.ended,
+        tokens=[len(tokens) for tokens in answers.tokens],
+        token_ids=answers.tokens,
         **{name: verdicts[name].to_numpy() for name in verdicts},
     )
 
@@ -249,7 +280,10 @@ def examples(policy: Path, profile: Profile) -> str:
     with opened(policy, profile) as sampler:
         answers = sampler(
             [question.prompt for question in asked],
-            max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=1.0, seed=0,
+            max_new_tokens=profile.evaluation.max_new_tokens,
+            temperature=1.0,
+            top_p=1.0,
+            seed=0,
         )
     verdicts = tasks.judge(profile, answers.texts, [question.gold for question in asked])
     return "\n\n".join(
@@ -263,6 +297,8 @@ def examples(policy: Path, profile: Profile) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure_here(
-        Path(sys.argv[1]), Profile.model_validate_json(sys.argv[2])
-    ))))
+    print(
+        json.dumps(
+            asdict(measure_here(Path(sys.argv[1]), Profile.model_validate_json(sys.argv[2])))
+        )
+    )

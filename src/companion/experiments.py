@@ -48,10 +48,16 @@ def objectives(profile: Profile) -> dict[str, Run]:
     """
     arms = study.reheated(profile)
     steps = int(arms["PR-FKL"].result["step"])
-    plain = params.change(profile, ENDLESS | {
-        "reheat.optimizer": "sgd", "reheat.learning_rate": profile.analysis.sgd_learning_rate,
-        "reheat.max_steps": steps, "reheat.keep_checkpoints": False,
-    })
+    plain = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.optimizer": "sgd",
+            "reheat.learning_rate": profile.analysis.sgd_learning_rate,
+            "reheat.max_steps": steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
     start = study.collapsed(profile)
     return {
         "FKL, AdamW": arms["PR-FKL"],
@@ -65,7 +71,8 @@ def temperatures(profile: Profile) -> dict[float, Run]:
     """PR-FKL by the teacher's temperature (Fig. 8)."""
     lean = params.change(profile, {"reheat.keep_checkpoints": False})
     return {
-        tau: study.reheated(profile)["PR-FKL"] if tau == profile.reheat.tau
+        tau: study.reheated(profile)["PR-FKL"]
+        if tau == profile.reheat.tau
         else reheat.reheat(lean, study.collapsed(profile), tau=tau)
         for tau in profile.analysis.taus
     }
@@ -73,18 +80,28 @@ def temperatures(profile: Profile) -> dict[float, Run]:
 
 def on_base(profile: Profile) -> Run:
     """Reheating a policy that is not collapsed: gate forced open, stop and guard off (Fig. 9)."""
-    endless = params.change(profile, ENDLESS | {
-        "reheat.max_steps": profile.analysis.base_steps, "reheat.keep_checkpoints": False,
-    })
+    endless = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.max_steps": profile.analysis.base_steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
     return reheat.reheat(endless, study.base(profile), force=True)
 
 
 def long_horizon(profile: Profile) -> Run:
     """Reheating far past the recovery entropy, in smaller batches, stop and guard off (Fig. 10)."""
-    endless = params.change(profile, ENDLESS | {
-        "reheat.batch_size": profile.analysis.long_batch_size,
-        "reheat.max_steps": profile.analysis.long_steps, "reheat.keep_checkpoints": False,
-    })
+    endless = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.batch_size": profile.analysis.long_batch_size,
+            "reheat.max_steps": profile.analysis.long_steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
     return reheat.reheat(endless, study.collapsed(profile))
 
 
@@ -112,23 +129,31 @@ def scarce(profile: Profile) -> dict[str, Run]:
         )
     factor = profile.reheat.recovery_entropy / profile.rl.collapse.entropy
     prompts = profile.analysis.scarce_problems
-    few = params.change(profile, {
-        "task.train_problems": prompts,
-        "rl.batch_size": min(profile.rl.batch_size, prompts),
-        "rl.mini_batch_size": min(profile.rl.mini_batch_size, prompts),
-        "rl.collapse.entropy": 1e-6,
-        "rl.collapse.max_steps": profile.analysis.scarce_steps,
-        "rl.continued_steps": profile.analysis.scarce_steps,
-        "reheat.batch_size": min(profile.reheat.batch_size, 4 * prompts),
-        "reheat.keep_checkpoints": False,
-    })
+    few = params.change(
+        profile,
+        {
+            "task.train_problems": prompts,
+            "rl.batch_size": min(profile.rl.batch_size, prompts),
+            "rl.mini_batch_size": min(profile.rl.mini_batch_size, prompts),
+            "rl.collapse.entropy": 1e-6,
+            "rl.collapse.max_steps": profile.analysis.scarce_steps,
+            "rl.continued_steps": profile.analysis.scarce_steps,
+            "reheat.batch_size": min(profile.reheat.batch_size, 4 * prompts),
+            "reheat.keep_checkpoints": False,
+        },
+    )
     collapse = rl.collapse(few)
     target = factor * collapse.result["token_entropy"]
     hot = reheat.reheat(
-        params.change(few, {
-            "reheat.recovery_entropy": target, "reheat.ceiling_entropy": 3 * target,
-        }),
-        collapse.policy, force=True,
+        params.change(
+            few,
+            {
+                "reheat.recovery_entropy": target,
+                "reheat.ceiling_entropy": 3 * target,
+            },
+        ),
+        collapse.policy,
+        force=True,
     )
     return {
         "Collapsed": collapse,
@@ -153,8 +178,6 @@ def roles(profile: Profile) -> dict[str, dict[str, Run]]:
         "base": {"base": on_base(profile), "collapsed": hot},
         "long": {"": long_horizon(profile)},
         "cooling": {"reheated": there, "cooled": back},
-        "displacement": {
-            "": displacement.reversal(profile, start, there.policy, back.policy)
-        },
+        "displacement": {"": displacement.reversal(profile, start, there.policy, back.policy)},
         "scarce": scarce(profile),
     }

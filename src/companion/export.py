@@ -46,8 +46,11 @@ def export(run: Run, folder: Path) -> Path:
     results = {
         "results": {names[suite]: _averages(suite, lines) for suite, lines in tasks.items()},
         "configs": {
-            names[suite]: {"task": names[suite], "repeats": settings["samples"],
-                           "generation_kwargs": _generation(settings)}
+            names[suite]: {
+                "task": names[suite],
+                "repeats": settings["samples"],
+                "generation_kwargs": _generation(settings),
+            }
             for suite in tasks
         },
         "versions": dict.fromkeys(names.values(), 1),
@@ -56,16 +59,23 @@ def export(run: Run, folder: Path) -> Path:
             names[suite]: {"original": len(lines), "effective": len(lines)}
             for suite, lines in tasks.items()
         },
-        "config": {"model": settings["engine"], "model_args": f"pretrained={settings['label']}",
-                   "random_seed": settings["seed"]},
-        "git_hash": record["git"]["revision"], "date": record["ended"],
-        "model_source": settings["engine"], "model_name": settings["label"],
+        "config": {
+            "model": settings["engine"],
+            "model_args": f"pretrained={settings['label']}",
+            "random_seed": settings["seed"],
+        },
+        "git_hash": record["git"]["revision"],
+        "date": record["ended"],
+        "model_source": settings["engine"],
+        "model_name": settings["label"],
         "model_name_sanitized": runs.slug(settings["label"]),
         "total_evaluation_time_seconds": str(record["seconds"]),
         "task_hashes": {
-            names[suite]: _hash("".join(
-                line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines
-            ))
+            names[suite]: _hash(
+                "".join(
+                    line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines
+                )
+            )
             for suite, lines in tasks.items()
         },
     }
@@ -82,17 +92,23 @@ def _lines(rows: pd.DataFrame, settings: dict[str, Any]) -> list[dict[str, Any]]
         first = answers.iloc[0]
         prompt, gold = first["prompt"], str(first.get("gold", first["prompt"]))
         doc = {"id": problem, "prompt": prompt, "answer": gold}
-        lines.append({
-            "doc_id": number, "doc": doc, "target": gold,
-            "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": _generation(settings)}},
-            "resps": [answers["answer"].tolist()],
-            "filtered_resps": answers[stated].fillna("").tolist(),
-            "filter": "none", "metrics": ["avg_at_k", "pass_at_k"],
-            "avg_at_k": float(answers["correct"].mean()),
-            "pass_at_k": float(answers["correct"].any()),
-            "doc_hash": _hash(json.dumps(doc, ensure_ascii=False)), "prompt_hash": _hash(prompt),
-            "target_hash": _hash(gold),
-        })
+        lines.append(
+            {
+                "doc_id": number,
+                "doc": doc,
+                "target": gold,
+                "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": _generation(settings)}},
+                "resps": [answers["answer"].tolist()],
+                "filtered_resps": answers[stated].fillna("").tolist(),
+                "filter": "none",
+                "metrics": ["avg_at_k", "pass_at_k"],
+                "avg_at_k": float(answers["correct"].mean()),
+                "pass_at_k": float(answers["correct"].any()),
+                "doc_hash": _hash(json.dumps(doc, ensure_ascii=False)),
+                "prompt_hash": _hash(prompt),
+                "target_hash": _hash(gold),
+            }
+        )
     return lines
 
 
@@ -107,8 +123,11 @@ def _averages(suite: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _generation(settings: dict[str, Any]) -> dict[str, Any]:
     return {
-        "do_sample": True, "temperature": settings["temperature"], "top_p": settings["top_p"],
-        "max_gen_toks": settings["max_new_tokens"], "until": [],
+        "do_sample": True,
+        "temperature": settings["temperature"],
+        "top_p": settings["top_p"],
+        "max_gen_toks": settings["max_new_tokens"],
+        "until": [],
     }
 
 

@@ -21,8 +21,12 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def launch(
-    words: list[str], environment: Mapping[str, str], log: Path, report: Callable[[], None],
-    *, on_cluster: bool = False,
+    words: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    report: Callable[[], None],
+    *,
+    on_cluster: bool = False,
 ) -> None:
     """Run `words` beside `log`, which gets its output, calling `report` twice a second meanwhile.
 
@@ -46,8 +50,12 @@ def launch(
         own.pop("RAY_ADDRESS", None)  # verl starts a Ray of its own, and would ask this one instead
     with open(log, "a") as file:
         process = subprocess.Popen(
-            words, env=own | dict(environment), stdout=file, stderr=subprocess.STDOUT,
-            cwd=log.parent, start_new_session=True,
+            words,
+            env=own | dict(environment),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            start_new_session=True,
         )
         try:
             while process.poll() is None:
@@ -66,7 +74,8 @@ def launch(
 def passed_on(own: Mapping[str, str]) -> dict[str, str]:
     """Of a process's environment what its job on a cluster needs, too."""
     return {
-        name: value for name, value in own.items()
+        name: value
+        for name, value in own.items()
         if name.startswith(PASSED_ON) and name not in SECRETS
     }
 
@@ -79,8 +88,16 @@ def submission(job: str, script: Path, environment: Mapping[str, str]) -> list[s
     # verl gives its processes variables of its own, which Ray would refuse to add to the job's.
     variables = {**environment, "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
     return [
-        RAY, "job", "submit", "--submission-id", job,
-        "--runtime-env-json", json.dumps({"env_vars": variables}), "--", "bash", str(script),
+        RAY,
+        "job",
+        "submit",
+        "--submission-id",
+        job,
+        "--runtime-env-json",
+        json.dumps({"env_vars": variables}),
+        "--",
+        "bash",
+        str(script),
     ]
 
 

@@ -32,7 +32,10 @@ def gpus() -> list[tuple[float, float]]:
     try:
         text = subprocess.run(
             words + ([f"--id={visible}"] if visible else []),
-            capture_output=True, text=True, check=True, timeout=PATIENCE,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []

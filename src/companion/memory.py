@@ -72,8 +72,14 @@ SHAPES = {
     "Qwen/Qwen3-8B-Base": Shape(36, 4096, 12_288, 32, 8, 128, 151_936, tied=False),
 }
 FIELDS = (
-    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "tie_word_embeddings",
 )
 """A Shape's fields, in order, as config.json calls them."""
 
@@ -93,9 +99,7 @@ def shape(base: str) -> Shape:
     missing = [field for field in FIELDS if field not in values]
     if values.get("model_type") != "qwen3" or missing:
         what = f"no {missing[0]}" if missing else f"model_type '{values.get('model_type')}'"
-        raise ValueError(
-            f"task.base is '{base}', whose config.json has {what}; name a Qwen3 model"
-        )
+        raise ValueError(f"task.base is '{base}', whose config.json has {what}; name a Qwen3 model")
     return Shape(*(values[field] for field in FIELDS))
 
 
@@ -111,29 +115,33 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
     model, hardware, heat = shape(profile.task.base), profile.hardware, profile.reheat
     if hardware.platform == "cpu":
         processes = {"processes": PROCESSES_GIB * GIB}
-        return _table({
-            ("RL", "update"): _sharded(model, 1, 8) | processes,
-            ("reheating", "update"): _sharded(model, 1, moments(profile)) | processes,
-            ("evaluation", "rollout"): {"weights": 4 * model.parameters} | processes,
-        })
+        return _table(
+            {
+                ("RL", "update"): _sharded(model, 1, 8) | processes,
+                ("reheating", "update"): _sharded(model, 1, moments(profile)) | processes,
+                ("evaluation", "rollout"): {"weights": 4 * model.parameters} | processes,
+            }
+        )
     ranks, prompt = hardware.gpus_per_node * hardware.nodes, profile.task.max_prompt_tokens
     share = {stage: part * gpu_gib * GIB for stage, part in VLLM_SHARE.items()}
     rl_tokens = prompt + profile.rl.max_response_tokens  # rl.py: room for one longest answer
     heat_tokens = heat.micro_batch_size * (prompt + heat.max_completion_tokens)
-    return _table({
-        ("RL", "rollout"): _vllm(model, share["RL"]),  # all of verl's is on the host
-        ("RL", "update"): _sharded(model, ranks, 8)
-        | _passing(model, rl_tokens, LOGIT_BYTES["RL"]),
-        # Of ms-swift's, only the optimizer is on the host.
-        ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
-        | _vllm(model, share["reheating"]),
-        ("reheating", "update"): _sharded(model, ranks, moments(profile))
-        | _passing(model, heat_tokens, LOGIT_BYTES["reheating"]),
-        # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
-        ("reheating", "measure"): _kept(model, ranks, moments(profile))
-        | _vllm(model, share["evaluation"], hardware.tensor_parallel),
-        ("evaluation", "rollout"): _vllm(model, share["evaluation"], hardware.tensor_parallel),
-    })
+    return _table(
+        {
+            ("RL", "rollout"): _vllm(model, share["RL"]),  # all of verl's is on the host
+            ("RL", "update"): _sharded(model, ranks, 8)
+            | _passing(model, rl_tokens, LOGIT_BYTES["RL"]),
+            # Of ms-swift's, only the optimizer is on the host.
+            ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
+            | _vllm(model, share["reheating"]),
+            ("reheating", "update"): _sharded(model, ranks, moments(profile))
+            | _passing(model, heat_tokens, LOGIT_BYTES["reheating"]),
+            # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
+            ("reheating", "measure"): _kept(model, ranks, moments(profile))
+            | _vllm(model, share["evaluation"], hardware.tensor_parallel),
+            ("evaluation", "rollout"): _vllm(model, share["evaluation"], hardware.tensor_parallel),
+        }
+    )
 
 
 def host_gib(profile: Profile) -> float:

@@ -40,10 +40,15 @@ def write(target: Path, profile: str, seeds: list[int], exhibits: list[Exhibit])
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
     page = target / "report.html"
-    page.write_text(template.render(
-        profile=profile, seeds=seeds, exhibits=exhibits, image=lambda name: _image(target, name),
-        rows=_rows,
-    ))
+    page.write_text(
+        template.render(
+            profile=profile,
+            seeds=seeds,
+            exhibits=exhibits,
+            image=lambda name: _image(target, name),
+            rows=_rows,
+        )
+    )
     return page
 
 
@@ -55,5 +60,7 @@ def _image(target: Path, name: str) -> str:
 def _rows(table: pd.DataFrame) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """A table's column names, and its rows by name."""
     names = [" ".join(c) if isinstance(c, tuple) else str(c) for c in table.columns]
-    return names, [(str(name), [str(cell) for cell in row]) for name, row in
-                   zip(table.index, table.itertuples(index=False), strict=True)]
+    return names, [
+        (str(name), [str(cell) for cell in row])
+        for name, row in zip(table.index, table.itertuples(index=False), strict=True)
+    ]

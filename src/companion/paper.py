@@ -28,7 +28,9 @@ def table1_beside(base: str) -> pd.DataFrame:
         return table1_average()
     wide = rows.pivot(index="arm", columns="benchmark", values=["avg@8", "pass@8"])
     order = ["Avg", *(name for name in rows["benchmark"].unique() if name != "Avg")]
-    wide = wide.swaplevel(axis=1)[[(name, score) for name in order for score in ("avg@8", "pass@8")]]
+    wide = wide.swaplevel(axis=1)[
+        [(name, score) for name in order for score in ("avg@8", "pass@8")]
+    ]
     return wide.reindex(rows["arm"].unique())
 
 

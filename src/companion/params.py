@@ -97,8 +97,13 @@ class Collapse(Section):
 
 
 Arm = Literal[
-    "+DAPO", "+DAPO w/ RR", "+DAPO w/ PR-RKL", "+DAPO w/ PR-FKL", "+DAPO w/ PR-scale",
-    "+DAPO w/ PR-scale*", "+DAPO, optimizer kept",
+    "+DAPO",
+    "+DAPO w/ RR",
+    "+DAPO w/ PR-RKL",
+    "+DAPO w/ PR-FKL",
+    "+DAPO w/ PR-scale",
+    "+DAPO w/ PR-scale*",
+    "+DAPO, optimizer kept",
 ]
 """RL resumed from the collapsed policy, by its row of Table 1, in the paper's order.
 

@@ -49,8 +49,13 @@ def plan(profile: Profile) -> pd.DataFrame:
     def trained(steps: int, stays: int) -> dict[str, object]:
         # While it runs two checkpoints of verl's: weights, two moments, the weights as a policy.
         return _row(
-            profile, "RL", answers, rl.max_response_tokens, steps,
-            disk=policy * (1 + 4 * stays), scratch=policy * 4 * (2 - stays),
+            profile,
+            "RL",
+            answers,
+            rl.max_response_tokens,
+            steps,
+            disk=policy * (1 + 4 * stays),
+            scratch=policy * 4 * (2 - stays),
         )
 
     # A checkpoint of ms-swift's: the policy, and beside it the moments and, by FSDP, the weights
@@ -58,8 +63,13 @@ def plan(profile: Profile) -> pd.DataFrame:
     state = policy * (moments(profile) / 4 + (profile.hardware.platform == "gpu"))
     path = math.ceil(heat.max_steps / heat.check_every) if heat.keep_checkpoints else 0
     reheated = _row(
-        profile, "reheating", heat.batch_size, heat.max_completion_tokens, heat.max_steps,
-        disk=policy * (path + 1), scratch=3 * (state + (0 if path else policy)),
+        profile,
+        "reheating",
+        heat.batch_size,
+        heat.max_completion_tokens,
+        heat.max_steps,
+        disk=policy * (path + 1),
+        scratch=3 * (state + (0 if path else policy)),
     )
     rows = {"RL to collapse": trained(rl.collapse.max_steps, stays=1)}
     rows |= {arm: trained(rl.continued_steps, stays=0) for arm in rl.arms}
@@ -73,17 +83,22 @@ def plan(profile: Profile) -> pd.DataFrame:
     sampled = _test_problems(profile) * asked.samples
     checks = len(policies) + between + _checks(profile)
     rows |= {
-        "evaluation": _row(
-            profile, "evaluation", len(policies) * sampled, asked.max_new_tokens
-        ),
+        "evaluation": _row(profile, "evaluation", len(policies) * sampled, asked.max_new_tokens),
         "analyses: RL": _row(
-            profile, "RL", answers * sum(scarce), rl.max_response_tokens,
-            disk=policy * (4 + len(scarce)), scratch=policy * 8,
+            profile,
+            "RL",
+            answers * sum(scarce),
+            rl.max_response_tokens,
+            disk=policy * (4 + len(scarce)),
+            scratch=policy * 8,
         ),
         "analyses: reheating": _row(
-            profile, "reheating", sum(batch * steps for batch, steps in heatings),
+            profile,
+            "reheating",
+            sum(batch * steps for batch, steps in heatings),
             heat.max_completion_tokens,
-            disk=policy * len(heatings), scratch=3 * (state + policy),
+            disk=policy * len(heatings),
+            scratch=3 * (state + policy),
         ),
         "analyses: evaluation": _row(
             profile, "evaluation", between * sampled, asked.max_new_tokens
@@ -103,15 +118,21 @@ def plan(profile: Profile) -> pd.DataFrame:
 
 
 def _row(
-    profile: Profile, stage: str, answers: int = 0, longest: int = 0, steps: int = 1,
-    disk: float = 0.0, scratch: float = 0.0,
+    profile: Profile,
+    stage: str,
+    answers: int = 0,
+    longest: int = 0,
+    steps: int = 1,
+    disk: float = 0.0,
+    scratch: float = 0.0,
 ) -> dict[str, object]:
     """A row of the plan; `answers` a step of at most `longest` tokens, disk and scratch in GiB."""
     return {
         "stage": stage,
         "tokens": answers * (profile.task.max_prompt_tokens + longest) * steps,
         "hours": steps * seconds(profile, stage, answers * longest) / 3600,
-        "disk_gib": disk, "scratch_gib": scratch,
+        "disk_gib": disk,
+        "scratch_gib": scratch,
     }
 
 
@@ -127,7 +148,8 @@ def seconds(profile: Profile, stage: str, work: int) -> float:
     theirs = shape(f"Qwen/{reported['model']}").parameters
     answers = {"RL": _reported(3, "Responses per prompt"), "OPSD": 1}[reported["stage"]]
     longest = {
-        "RL": _reported(3, "Max response length"), "OPSD": _reported(4, "Max completion length"),
+        "RL": _reported(3, "Max response length"),
+        "OPSD": _reported(4, "Max completion length"),
     }[reported["stage"]]
     size, load = own / theirs, work / (reported["batch_size"] * answers * longest)
     gpus = profile.hardware.gpus_per_node * profile.hardware.nodes
@@ -207,7 +229,8 @@ def notes(profile: Profile) -> list[str]:
         "parameters, answers x longest answer and GPUs; evaluation and entropy at RL's rate.",
         "Memory: of a GPU, without CUDA contexts, NCCL and a sleeping vLLM (a few GiB). A host "
         f"needs {host_gib(profile):.0f} GiB.",
-        "RL's logits take half where torch.compile fuses verl's entropy.", *lines,
+        "RL's logits take half where torch.compile fuses verl's entropy.",
+        *lines,
     ]
 
 

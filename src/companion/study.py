@@ -68,7 +68,9 @@ def continued(profile: Profile) -> dict[str, Run]:
     hot = {f"{DAPO} w/ {name}": run.policy for name, run in reheated(profile).items()}
     return {
         arm: rl.resume(
-            profile, hot.get(arm, start), arm=arm,
+            profile,
+            hot.get(arm, start),
+            arm=arm,
             temperature=profile.rl.rr_temperature if arm == RR else None,
             keep_optimizer=arm == KEPT,
         )

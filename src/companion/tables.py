@@ -68,13 +68,16 @@ def ood(samples: pd.DataFrame, profile: Profile) -> pd.DataFrame:
 
 def avg_by_seed(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
     """Macro-average of avg@k in percent: a row a policy, a column a seed."""
-    return pd.DataFrame({
-        seed: {
-            label: 100 * np.mean([avg_at_k(c).mean() for c in scores(rows, label, suites).values()])
-            for label in rows["label"].unique()
+    return pd.DataFrame(
+        {
+            seed: {
+                label: 100
+                * np.mean([avg_at_k(c).mean() for c in scores(rows, label, suites).values()])
+                for label in rows["label"].unique()
+            }
+            for seed, rows in samples.groupby("seed")
         }
-        for seed, rows in samples.groupby("seed")
-    })
+    )
 
 
 def reheating(
@@ -100,7 +103,10 @@ def reheating(
 
 
 def along_path(
-    samples: pd.DataFrame, evaluations: Mapping[int, Run], suites: list[str], ood: str | None,
+    samples: pd.DataFrame,
+    evaluations: Mapping[int, Run],
+    suites: list[str],
+    ood: str | None,
     resamples: int = 2000,
 ) -> pd.DataFrame:
     """Accuracy over reheating checkpoints (Fig. 4), in percent.
@@ -181,32 +187,50 @@ def _settings(profile: Profile) -> dict[int, dict[str, str]]:
     epochs = steps * rl.batch_size / profile.task.train_problems
     tables: dict[int, dict[str, object]] = {
         3: {
-            "Framework": "verl", "Training data": tasks.of(profile.task.name).TRAINING, "Optimizer": "AdamW",
-            "Learning rate": rl.learning_rate, "LR warmup steps": rl.warmup_steps,
-            "Weight decay": rl.weight_decay, "Train batch size": rl.batch_size,
+            "Framework": "verl",
+            "Training data": tasks.of(profile.task.name).TRAINING,
+            "Optimizer": "AdamW",
+            "Learning rate": rl.learning_rate,
+            "LR warmup steps": rl.warmup_steps,
+            "Weight decay": rl.weight_decay,
+            "Train batch size": rl.batch_size,
             "Responses per prompt": rl.responses_per_prompt,
-            "PPO mini-batch size": rl.mini_batch_size, "Clip ratio low": rl.clip_low,
-            "Clip ratio high": rl.clip_high, "Clip ratio c": rl.clip_c,
-            "Gradient clip": rl.gradient_clip, "Loss aggregation": "token-mean",
-            "KL loss": "disabled", "Entropy coefficient": 0.0,
+            "PPO mini-batch size": rl.mini_batch_size,
+            "Clip ratio low": rl.clip_low,
+            "Clip ratio high": rl.clip_high,
+            "Clip ratio c": rl.clip_c,
+            "Gradient clip": rl.gradient_clip,
+            "Loss aggregation": "token-mean",
+            "KL loss": "disabled",
+            "Entropy coefficient": 0.0,
             "Max response length": rl.max_response_tokens,
-            "Rollout temperature": rl.rollout_temperature, "Rollout top-p": rl.rollout_top_p,
+            "Rollout temperature": rl.rollout_temperature,
+            "Rollout top-p": rl.rollout_top_p,
             "Overlong buffer": "enabled" if rl.overlong_buffer_tokens else "disabled",
             "Overlong buffer length": rl.overlong_buffer_tokens,
-            "Total epochs": f"{epochs:.3g}", "Rollout temperature (RR)": rl.rr_temperature,
+            "Total epochs": f"{epochs:.3g}",
+            "Rollout temperature (RR)": rl.rr_temperature,
             "Overlong penalty factor": rl.overlong_penalty,
             "Dynamic sampling": "on" if rl.dynamic_sampling else "off",
         },
         4: {
-            "Framework": "GKD (swift)", "Teacher temperature": heat.tau,
-            "Logit coverage": "full vocabulary", "Learning rate": heat.learning_rate,
-            "LR schedule": "constant", "Effective batch size": heat.batch_size,
-            "Rollout sampling": "on-policy", "Rollout temperature": 1.0, "Precision": precision,
+            "Framework": "GKD (swift)",
+            "Teacher temperature": heat.tau,
+            "Logit coverage": "full vocabulary",
+            "Learning rate": heat.learning_rate,
+            "LR schedule": "constant",
+            "Effective batch size": heat.batch_size,
+            "Rollout sampling": "on-policy",
+            "Rollout temperature": 1.0,
+            "Precision": precision,
             "Max completion length": heat.max_completion_tokens,
         },
         5: {
-            "Samples per prompt": asked.samples, "Sampling temperature": asked.temperature,
-            "Top-p": asked.top_p, "Top-k": "disabled", "Max new tokens": asked.max_new_tokens,
+            "Samples per prompt": asked.samples,
+            "Sampling temperature": asked.temperature,
+            "Top-p": asked.top_p,
+            "Top-k": "disabled",
+            "Max new tokens": asked.max_new_tokens,
             "Precision": precision,
         },
     }
@@ -231,15 +255,20 @@ def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.Dat
     """
     rl, heat = profile.rl, profile.reheat
     stages = {
-        "RL": ([training["Collapsed"], training["+DAPO"]], rl.batch_size,
-               rl.batch_size * rl.responses_per_prompt),
+        "RL": (
+            [training["Collapsed"], training["+DAPO"]],
+            rl.batch_size,
+            rl.batch_size * rl.responses_per_prompt,
+        ),
         "OPSD": ([reheated], heat.batch_size, heat.batch_size),
     }
     rows = {}
     for stage, (made, batch, answers) in stages.items():
         seconds = pd.concat([run.metrics["seconds"].dropna() for run in made])
         rows[stage] = {
-            "batch size": batch, "steps": len(seconds), "s a step": seconds.median(),
+            "batch size": batch,
+            "steps": len(seconds),
+            "s a step": seconds.median(),
             "hours of steps": seconds.sum() / 3600,
             "hours in all": sum(run.record["seconds"] for run in made) / 3600,
             "s a step at RL's batch size": seconds.median() * rl.batch_size / batch,
@@ -265,7 +294,8 @@ def gains(
             ours = scores(samples, label, suites)
             rows[label] = {
                 name.format(k=k): paired_difference(
-                    {s: score(ours[s]) for s in suites}, {s: score(other[s]) for s in suites},
+                    {s: score(ours[s]) for s in suites},
+                    {s: score(other[s]) for s in suites},
                     resamples,
                 )
                 for name, score in METRICS.items()

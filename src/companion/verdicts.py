@@ -28,7 +28,8 @@ def table1(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
     """Args: `tables.gains`, and the differences of `tables.avg_by_seed`, to continued DAPO."""
     avg, passed = gains.loc[HEADLINE]
     others = ", ".join(
-        f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}" for arm, row in gains.iterrows()
+        f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}"
+        for arm, row in gains.iterrows()
         if arm.startswith("+DAPO w/ ") and arm != HEADLINE
     )
     return (
@@ -69,7 +70,9 @@ def _reward_gap(dynamics: pd.DataFrame, last: int) -> Estimate:
     """PR-FKL's reward minus DAPO's on the same prompts, resampling seeds and the last steps."""
     wide = dynamics.pivot_table(index=["seed", "step"], columns="arm", values="reward")
     gap = (wide[HEADLINE] - wide[study.DAPO]).dropna().groupby("seed").tail(last)
-    percent = macro_average({"": gap.to_numpy().reshape(wide.index.get_level_values(0).nunique(), -1)})
+    percent = macro_average(
+        {"": gap.to_numpy().reshape(wide.index.get_level_values(0).nunique(), -1)}
+    )
     return Estimate(percent.value / 100, percent.low / 100, percent.high / 100)
 
 
@@ -115,7 +118,8 @@ def fig04(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
     lost = any(change.high < 0 for change in changes.values())
     verb = "contradicts" if lost else "agrees with"
     said = " and ".join(
-        f"{suites} by {change:+.1f} points, from {start[suites]:.1f}%" for suites, change in changes.items()
+        f"{suites} by {change:+.1f} points, from {start[suites]:.1f}%"
+        for suites, change in changes.items()
     )
     return (
         f"From the collapsed to the reheated checkpoint avg@8 changes {said}, which {verb} the "
@@ -124,12 +128,15 @@ def fig04(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
 
 
 def fig05(tokens: pd.DataFrame) -> str:
-    per_prompt = tokens.groupby("prompt").agg(kl=("kl", "sum"), change=("entropy_change", "sum"),
-                                              tokens=("kl", "size"))
+    per_prompt = tokens.groupby("prompt").agg(
+        kl=("kl", "sum"), change=("entropy_change", "sum"), tokens=("kl", "size")
+    )
     kl = ratio_of_sums(per_prompt["kl"].to_numpy(), per_prompt["tokens"].to_numpy())
     change = ratio_of_sums(per_prompt["change"].to_numpy(), per_prompt["tokens"].to_numpy())
     overlap, mass = tokens["overlap"].mean(), tokens["mass"].mean()
-    near = "near 1 as in the paper" if min(overlap, mass) > 0.95 else "not both near 1 as in the paper"
+    near = (
+        "near 1 as in the paper" if min(overlap, mass) > 0.95 else "not both near 1 as in the paper"
+    )
     return (
         f"The mean token KL is {kl:.4f} nats (the paper: about 0.002), the median "
         f"{max(tokens['kl'].median(), 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
@@ -181,9 +188,7 @@ def fig07(paths: pd.DataFrame, recovery: float | None) -> str:
     }
     steps = {name: rows.index.max() for name, rows in runs.items()}
     ratio = gradient["FKL, AdamW"] / gradient["RKL, AdamW"]
-    end = min(
-        runs[f"{way}, AdamW"]["token_entropy"].dropna().iloc[-1] for way in ("FKL", "RKL")
-    )
+    end = min(runs[f"{way}, AdamW"]["token_entropy"].dropna().iloc[-1] for way in ("FKL", "RKL"))
     both = "both recover" if recovery and end >= recovery else "not both recover"
     return (
         f"Under AdamW {both} ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
@@ -209,8 +214,11 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> str:
 def fig09(paths: pd.DataFrame) -> str:
     base = paths[paths["run"] == "base"].sort_values("step")
     entropy, norm = base["token_entropy"].dropna(), base["grad_norm"].dropna()
-    grown = " and ".join(name for name, values in (("entropy", entropy), ("gradient", norm))
-                         if values.iloc[-1] > 2 * values.iloc[0])
+    grown = " and ".join(
+        name
+        for name, values in (("entropy", entropy), ("gradient", norm))
+        if values.iloc[-1] > 2 * values.iloc[0]
+    )
     found = f"{grown} more than doubled" if grown else "neither doubled"
     return (
         f"Forced upon the base policy, {base['step'].max()} steps take entropy from "
@@ -266,7 +274,7 @@ def fig12(moved: pd.DataFrame) -> str:
 def fig13(dynamics: pd.DataFrame, last: int = 10) -> str:
     end = dynamics.groupby("arm").tail(last).groupby("arm").mean(numeric_only=True)
     plain, hot = end.loc["+DAPO"], end.loc[HEADLINE]
-    arms = {arm: rows for arm, rows in dynamics.groupby("arm")}
+    arms = dict(dynamics.groupby("arm"))
     norm = arms["+DAPO"]["grad_norm"]
     silent = {arm: (rows["grad_norm"] == 0).mean() for arm, rows in arms.items()}
     reward = arms["+DAPO"]["reward"].rolling(last).mean()

@@ -41,17 +41,24 @@ def run(nodes: int, gpus_per_node: int, words: list[str]) -> int:
     ray.get(group.ready())
     members = [
         Node.options(
-            num_cpus=1, num_gpus=gpus_per_node,
+            num_cpus=1,
+            num_gpus=gpus_per_node,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
         ).remote()
         for rank in range(nodes)
     ]
     address, port = ray.get(members[0].address.remote())
     waiting = [
-        member.run.remote(words, {
-            "NNODES": str(nodes), "NODE_RANK": str(rank), "NPROC_PER_NODE": str(gpus_per_node),
-            "MASTER_ADDR": address, "MASTER_PORT": str(port),
-        })
+        member.run.remote(
+            words,
+            {
+                "NNODES": str(nodes),
+                "NODE_RANK": str(rank),
+                "NPROC_PER_NODE": str(gpus_per_node),
+                "MASTER_ADDR": address,
+                "MASTER_PORT": str(port),
+            },
+        )
         for rank, member in enumerate(members)
     ]
     while waiting:

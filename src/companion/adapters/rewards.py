@@ -34,6 +34,4 @@ def compute_score(
 
         verdict = math_dapo.compute_score(solution_str, ground_truth)
         return {"score": float(verdict["score"]), "acc": float(verdict["acc"])}
-    raise ValueError(
-        f"data_source is '{data_source}' and must begin with 'countdown/' or 'math/'"
-    )
+    raise ValueError(f"data_source is '{data_source}' and must begin with 'countdown/' or 'math/'")

@@ -59,8 +59,12 @@ class BatchRollout(BaseRollout):
 
     def sample(self, prompts: list[list[int]], seed: int, **sampling: Any) -> Answers:
         return sample(
-            self.model, prompts, end_token=self.model_config.tokenizer.eos_token_id,
-            max_new_tokens=self.config.response_length, seed=seed, **sampling,
+            self.model,
+            prompts,
+            end_token=self.model_config.tokenizer.eos_token_id,
+            max_new_tokens=self.config.response_length,
+            seed=seed,
+            **sampling,
         )
 
 
@@ -114,22 +118,35 @@ class BatchAgentLoopManager:
         seed = np.random.SeedSequence(words).generate_state(1)[0]
         ranks = len(Replica.by_rank)
         bounds = [len(asked) * rank // ranks for rank in range(ranks + 1)]
-        parts = ray.get([
-            Replica.by_rank[rank].__ray_call__.remote(
-                _sample_in_worker, asked[begin:end], int(seed), first=begin,
-                temperature=chosen.temperature, top_p=chosen.top_p,
+        parts = ray.get(
+            [
+                Replica.by_rank[rank].__ray_call__.remote(
+                    _sample_in_worker,
+                    asked[begin:end],
+                    int(seed),
+                    first=begin,
+                    temperature=chosen.temperature,
+                    top_p=chosen.top_p,
+                )
+                for rank, (begin, end) in enumerate(itertools.pairwise(bounds))
+            ]
+        )
+        answers = Answers(
+            *(
+                [row for part in parts for row in getattr(part, field.name)]
+                for field in dataclasses.fields(Answers)
             )
-            for rank, (begin, end) in enumerate(itertools.pairwise(bounds))
-        ])
-        answers = Answers(*(
-            [row for part in parts for row in getattr(part, field.name)]
-            for field in dataclasses.fields(Answers)
-        ))
+        )
         self._queue(prompts, repeats, asked, answers, step, validate)
 
     def _queue(
-        self, prompts: TensorDict, repeats: list[int], encoded: list[list[int]],
-        answers: Answers, step: int, validate: bool,
+        self,
+        prompts: TensorDict,
+        repeats: list[int],
+        encoded: list[list[int]],
+        answers: Answers,
+        step: int,
+        validate: bool,
     ) -> None:
         partition = "val" if validate else "train"
         uids = list(prompts["uid"])
@@ -140,9 +157,7 @@ class BatchAgentLoopManager:
             [column[i] for i in order] for column in (answers.tokens, answers.log_probs)
         )
         sources, rules = list(prompts["data_source"]), list(prompts["reward_model"])
-        rewards = self.rewards.loop.run_until_complete(
-            self._score(sources, rules, repeats, tokens)
-        )
+        rewards = self.rewards.loop.run_until_complete(self._score(sources, rules, repeats, tokens))
         seen: dict[int, int] = {}
         keys, tags, extras, rm_scores = [], [], [], []
         for i, prompt, answer, reward in zip(repeats, encoded, tokens, rewards, strict=True):
@@ -150,10 +165,16 @@ class BatchAgentLoopManager:
             keys.append(f"{uids[i]}_{seen[i]}_0")
             # The policy that answered is the one after the step before.
             version = {"min_global_steps": step - 1, "max_global_steps": step - 1}
-            tags.append({
-                "status": "success", "global_steps": step, **version, "prompt_len": len(prompt),
-                "response_len": len(answer), "seq_len": len(prompt) + len(answer),
-            })
+            tags.append(
+                {
+                    "status": "success",
+                    "global_steps": step,
+                    **version,
+                    "prompt_len": len(prompt),
+                    "response_len": len(answer),
+                    "seq_len": len(prompt) + len(answer),
+                }
+            )
             extras.append({"reward_extra_info": reward["reward_extra_info"], **version})
             rm_scores.append([0.0] * (len(answer) - 1) + [float(reward["reward_score"])])
         texts = [prompt + answer for prompt, answer in zip(encoded, tokens, strict=True)]
@@ -174,7 +195,9 @@ class BatchAgentLoopManager:
             "extra_fields": NonTensorStack(*extras),
         }
         transfer_queue.kv_batch_put(
-            keys=keys, fields=TensorDict(fields, batch_size=len(keys)), tags=tags,
+            keys=keys,
+            fields=TensorDict(fields, batch_size=len(keys)),
+            tags=tags,
             partition_id=partition,
         )
         # verl samples prompts whose whole group is finished (v1/replay_buffer.py:90).
@@ -192,10 +215,17 @@ class BatchAgentLoopManager:
                 },
                 batch_size=1,
             )
-            scored.append(await self.rewards.run_single(DataProto(row, {
-                "data_source": np.array([sources[i]], dtype=object),
-                "reward_model": np.array([rules[i]], dtype=object),
-            })))
+            scored.append(
+                await self.rewards.run_single(
+                    DataProto(
+                        row,
+                        {
+                            "data_source": np.array([sources[i]], dtype=object),
+                            "reward_model": np.array([rules[i]], dtype=object),
+                        },
+                    )
+                )
+            )
         return scored
 
 

@@ -32,7 +32,6 @@ from companion.params import Profile
 from companion.reheat import PLAN, crossed, diverged
 from companion.sampling import encode_prompts, sample
 
-
 TRAINER_STATE = ("pytorch_model_fsdp*", "optimizer*")
 """Files of a checkpoint that only a resumed trainer reads: three times its policy's size on GPUs."""
 
@@ -68,8 +67,10 @@ class SelfDistillationTrainer(GKDTrainer):
         answers = sample(
             self.model.eval(),
             encode_prompts(tokenizer, [s.messages[-1]["content"] for s in samples]),
-            end_token=tokenizer.eos_token_id, max_new_tokens=self.args.max_completion_length,
-            temperature=self.args.temperature, top_p=self.args.top_p,
+            end_token=tokenizer.eos_token_id,
+            max_new_tokens=self.args.max_completion_length,
+            temperature=self.args.temperature,
+            top_p=self.args.top_p,
             seed=self.args.seed * 1_000_003 + self.state.global_step,
             first=self.accelerator.process_index * len(samples),
         )

@@ -24,14 +24,24 @@ import verl.utils.torch_functional
 from verl.plugin.platform.platform_base import PlatformBase
 from verl.plugin.platform.platform_manager import PlatformRegistry
 
+
 def _device_module() -> types.ModuleType:
     """What verl expects of `torch.cuda`, for a device that has no streams and no own memory."""
     module = types.ModuleType("companion_cpu_device")
-    for name in ("set_device", "synchronize", "empty_cache", "ipc_collect",
-                 "reset_peak_memory_stats"):
+    for name in (
+        "set_device",
+        "synchronize",
+        "empty_cache",
+        "ipc_collect",
+        "reset_peak_memory_stats",
+    ):
         setattr(module, name, lambda *args, **kwargs: None)
-    for name in ("memory_allocated", "memory_reserved", "max_memory_allocated",
-                 "max_memory_reserved"):
+    for name in (
+        "memory_allocated",
+        "memory_reserved",
+        "max_memory_allocated",
+        "max_memory_reserved",
+    ):
         setattr(module, name, lambda *args, **kwargs: 0)
     module.is_available = lambda: True
     module.device_count = lambda: 1

@@ -35,7 +35,9 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engines: list[_Engine] = []
 
-        def answer(prompts: Sequence[str], *, seed: int, first: int = 0, **settings: float) -> Answers:
+        def answer(
+            prompts: Sequence[str], *, seed: int, first: int = 0, **settings: float
+        ) -> Answers:
             if not engines:
                 engines.extend(
                     stack.enter_context(_started(policy, hardware, devices, folder))
@@ -49,11 +51,14 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
             for i, engine in enumerate(engines):
                 engine.ask({"rows": rows[i :: len(engines)], **settings})
             parts = [engine.answers() for engine in engines]
-            return Answers(*(
-                [_dealt(parts, field.name, row) for row in range(len(rows))]
-                if getattr(parts[0], field.name) else []
-                for field in fields(Answers)
-            ))
+            return Answers(
+                *(
+                    [_dealt(parts, field.name, row) for row in range(len(rows))]
+                    if getattr(parts[0], field.name)
+                    else []
+                    for field in fields(Answers)
+                )
+            )
 
         yield answer
 
@@ -112,14 +117,18 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
     with open(log, "w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(policy), str(hardware.tensor_parallel)],
-            env=os.environ | {
+            env=os.environ
+            | {
                 "CUDA_VISIBLE_DEVICES": devices,
                 "VLLM_PLUGINS": "",  # ms-swift registers one that imports torchvision
                 "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),  # GiB
                 "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_LOGGING_LEVEL": "WARNING",
             },
-            stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     try:
         yield _Engine(process, log, folder)
@@ -143,7 +152,9 @@ def _serve(policy: str, tensor_parallel: int) -> None:
 
     cpu = not torch.cuda.is_available()
     engine = LLM(
-        policy, dtype="float32" if cpu else "bfloat16", enforce_eager=cpu,
+        policy,
+        dtype="float32" if cpu else "bfloat16",
+        enforce_eager=cpu,
         tensor_parallel_size=tensor_parallel,
         gpu_memory_utilization=MEMORY_SHARE,
         generation_config="vllm",  # the checkpoint's own would bring a top-k along
@@ -167,8 +178,12 @@ def _generate(engine, asked: dict) -> Answers:
         [{"prompt_token_ids": ids} for ids in prompts],
         [
             SamplingParams(
-                temperature=asked["temperature"], top_p=asked["top_p"], top_k=-1, logprobs=0,
-                max_tokens=asked["max_new_tokens"], seed=row["seed"],
+                temperature=asked["temperature"],
+                top_p=asked["top_p"],
+                top_k=-1,
+                logprobs=0,
+                max_tokens=asked["max_new_tokens"],
+                seed=row["seed"],
             )
             for row in asked["rows"]
         ],
@@ -176,10 +191,12 @@ def _generate(engine, asked: dict) -> Answers:
     answers = Answers([], [], [], [])
     for output in (request.outputs[0] for request in outputs):
         answers.tokens.append(list(output.token_ids))
-        answers.log_probs.append([
-            step[token].logprob
-            for step, token in zip(output.logprobs, output.token_ids, strict=True)
-        ])
+        answers.log_probs.append(
+            [
+                step[token].logprob
+                for step, token in zip(output.logprobs, output.token_ids, strict=True)
+            ]
+        )
         answers.ended.append(output.finish_reason == "stop")
     answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
     return answers

@@ -141,8 +141,12 @@ def cost(table6: pd.DataFrame) -> pd.DataFrame:
             (model, "OPSD hours", opsd["hours"], _hours(opsd["steps"], opsd["seconds_per_step"])),
             (model, "RL hours", rl["hours"], _hours(rl["steps"], rl["seconds_per_step"])),
             (model, "overhead (%)", opsd["overhead_percent"], 100 * opsd["hours"] / rl["hours"]),
-            (model, "OPSD seconds a step at RL's batch size",
-             opsd["normalized_seconds_per_step"], normalized),
+            (
+                model,
+                "OPSD seconds a step at RL's batch size",
+                opsd["normalized_seconds_per_step"],
+                normalized,
+            ),
         ]
     return pd.DataFrame(rows, columns=["model", "quantity", "reported", "recomputed"])
 
@@ -161,10 +165,14 @@ def used_cost(table6: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
     rl_hours = table6[table6["stage"] == "RL"].set_index("model")["hours"]
     table = table6[table6["stage"] == "OPSD"].set_index("model")
     hours = _hours(used, table["seconds_per_step"])
-    return pd.DataFrame({
-        "charged_steps": table["steps"], "used_steps": used, "used_hours": hours,
-        "used_overhead_percent": 100 * hours / rl_hours,
-    }).reset_index()
+    return pd.DataFrame(
+        {
+            "charged_steps": table["steps"],
+            "used_steps": used,
+            "used_hours": hours,
+            "used_overhead_percent": 100 * hours / rl_hours,
+        }
+    ).reset_index()
 
 
 def seconds_per_response(table6: pd.DataFrame, responses_per_prompt: int) -> pd.DataFrame:
@@ -187,11 +195,17 @@ def epochs(table6: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
     """
     rl = table6[table6["stage"] == "RL"].iloc[0]
     numbers = text.set_index(["location", "quantity"])["value"]
-    table = pd.DataFrame([
-        ("main", numbers["§4.1", "training prompts"], rl["steps"]),
-        ("data-scarce", numbers["App. F", "training prompts"],
-         numbers["App. F", "step of the gradient-norm spikes"]),
-    ], columns=["run", "prompts", "steps"])
+    table = pd.DataFrame(
+        [
+            ("main", numbers["§4.1", "training prompts"], rl["steps"]),
+            (
+                "data-scarce",
+                numbers["App. F", "training prompts"],
+                numbers["App. F", "step of the gradient-norm spikes"],
+            ),
+        ],
+        columns=["run", "prompts", "steps"],
+    )
     return table.assign(epochs=table["steps"] * rl["batch_size"] / table["prompts"])
 
 

@@ -34,7 +34,8 @@ def branch(profile: Profile, policies: dict[int, Path]) -> Run:
             rollouts = roll_out(profile, policy)
             rows += [
                 {
-                    "checkpoint": step, "prompt": prompt,
+                    "checkpoint": step,
+                    "prompt": prompt,
                     "edit_distance": edit_distance(answer, greedy[prompt]),
                     "fork_position": fork_position(answer, greedy[prompt]),
                     "log_probs": log_probs,
@@ -92,14 +93,10 @@ def _over_prompts(
     """sum(values) / sum(weights), resampling whole prompts."""
     answers = pd.DataFrame({"prompt": prompt, "value": values, "weight": weights})
     sums = answers.groupby("prompt").sum()
-    return ratio_of_sums(
-        sums["value"].to_numpy(float), sums["weight"].to_numpy(float), resamples
-    )
+    return ratio_of_sums(sums["value"].to_numpy(float), sums["weight"].to_numpy(float), resamples)
 
 
-def by_position(
-    answers: pd.DataFrame, least: int = 30, resamples: int = 500
-) -> pd.DataFrame:
+def by_position(answers: pd.DataFrame, least: int = 30, resamples: int = 500) -> pd.DataFrame:
     """Fig. 6: mean log-probability (nats) of the tokens at each position, a row a position.
 
     Only answers that reach a position count there; positions that fewer than `least` answers
@@ -115,10 +112,16 @@ def by_position(
                 estimate = _over_prompts(
                     tokens["log_probs"].astype(float), 1, tokens["prompt"], resamples
                 )
-                rows.append({
-                    "checkpoint": step, "position": position, "answers": len(tokens),
-                    "value": estimate.value, "low": estimate.low, "high": estimate.high,
-                })
+                rows.append(
+                    {
+                        "checkpoint": step,
+                        "position": position,
+                        "answers": len(tokens),
+                        "value": estimate.value,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                    }
+                )
     if not rows:
         raise ValueError(
             f"least is {least} and no position is reached by so many answers; lower it"

@@ -10,7 +10,6 @@ from pyarrow import parquet
 from companion.params import ROOT
 from companion.runs import Run, read_run
 
-
 INDEX = "index.csv"
 """Which part each published run plays: columns seed, role, key, run."""
 

@@ -67,8 +67,11 @@ def displacement(
     return pd.DataFrame(
         [
             {
-                "layer": row, "cosine": both / (low * high) ** 0.5, "projection": -both / high,
-                "norm_ratio": (low / high) ** 0.5, "residual_ratio": (rest / high) ** 0.5,
+                "layer": row,
+                "cosine": both / (low * high) ** 0.5,
+                "projection": -both / high,
+                "norm_ratio": (low / high) ** 0.5,
+                "residual_ratio": (rest / high) ** 0.5,
             }
             for row, (both, low, high, rest) in ((r, s.tolist()) for r, s in sums.items())
             if low and high

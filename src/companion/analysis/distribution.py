@@ -34,9 +34,10 @@ def change(profile: Profile, before: Path, after: Path) -> Run:
         prompt = rollouts.prompt
         return pd.concat(
             [
-                pd.DataFrame({"prompt": [prompt[i] for i in answer]} | {
-                    name: values.cpu().numpy() for name, values in compare(old, new).items()
-                })
+                pd.DataFrame(
+                    {"prompt": [prompt[i] for i in answer]}
+                    | {name: values.cpu().numpy() for name, values in compare(old, new).items()}
+                )
                 for (old, _, answer), (new, _, _) in zip(
                     read(before, rollouts), read(after, rollouts), strict=True
                 )
@@ -107,8 +108,13 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     asked = entropy_prompts(profile)[:prompts]
     encoded = encode_prompts(tokenizer, asked)
     answers = sample(
-        model, encoded, end_token=tokenizer.eos_token_id,
-        max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0, top_p=0.01, seed=0,
+        model,
+        encoded,
+        end_token=tokenizer.eos_token_id,
+        max_new_tokens=profile.evaluation.max_new_tokens,
+        temperature=1.0,
+        top_p=0.01,
+        seed=0,
     )
     row = int(np.argmax([max(entropies) for entropies in answers.entropies]))
     step = int(np.argmax(answers.entropies[row]))
@@ -117,7 +123,9 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     with torch.inference_mode():
         logits = model(inputs).logits[0, -1].float().cpu()
     return Position(
-        asked[row], tokenizer.decode(before), logits.numpy(),
+        asked[row],
+        tokenizer.decode(before),
+        logits.numpy(),
         tokenizer.convert_ids_to_tokens(range(len(logits))),
     )
 
@@ -136,12 +144,20 @@ def histograms(tokens: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
     edges = {
         "kl": np.logspace(-7, 1, bins + 1),
         "entropy_change": np.linspace(*np.quantile(change, [0.001, 0.999]), bins + 1),
-        "overlap": shares, "mass": shares,
+        "overlap": shares,
+        "mass": shares,
     }
-    return pd.concat([
-        pd.DataFrame({
-            "panel": panel, "low": at[:-1], "high": at[1:],
-            "tokens": np.histogram(tokens[panel].astype(float).clip(at[0], at[-1]), at)[0],
-        })
-        for panel, at in edges.items()
-    ], ignore_index=True)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "panel": panel,
+                    "low": at[:-1],
+                    "high": at[1:],
+                    "tokens": np.histogram(tokens[panel].astype(float).clip(at[0], at[-1]), at)[0],
+                }
+            )
+            for panel, at in edges.items()
+        ],
+        ignore_index=True,
+    )

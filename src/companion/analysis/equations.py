@@ -38,13 +38,20 @@ def check(logits: Tensor | np.ndarray, tau: float) -> pd.DataFrame:
     scale = 1 - 1 / tau
     rows = [
         ("§3.2", "the teacher is a power transform of the student", q, power / power.sum()),
-        ("§3.2", "teacher and student rank the tokens alike",
-         q.argsort(stable=True).double(), p.argsort(stable=True).double()),
-        ("10", "gradient of forward KL is p − q", forward,
-         objective.forward_kl_gradient(z, tau)),
+        (
+            "§3.2",
+            "teacher and student rank the tokens alike",
+            q.argsort(stable=True).double(),
+            p.argsort(stable=True).double(),
+        ),
+        ("10", "gradient of forward KL is p − q", forward, objective.forward_kl_gradient(z, tau)),
         ("12", "q/p is a decreasing function of p", q / p, p ** (1 / tau - 1) / power.sum()),
-        ("15", "gradient of reverse KL is p (log p/q − KL)", reverse,
-         objective.reverse_kl_gradient(z, tau)),
+        (
+            "15",
+            "gradient of reverse KL is p (log p/q − KL)",
+            reverse,
+            objective.reverse_kl_gradient(z, tau),
+        ),
         ("17", "KL(p‖q) is the mean of log p/q under p", kl, (p * (p / q).log()).sum()),
         ("18", "… which is (1 − 1/τ) p (log p + H)", reverse, scale * p * (p.log() + h)),
         ("19", "gradient of entropy is −p (log p + H)", dh, objective.entropy_gradient(z)),

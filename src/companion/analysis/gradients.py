@@ -55,20 +55,26 @@ def pairs(gradients: dict[tuple[Direction, float], list[Tensor]]) -> pd.DataFram
     norms = {kind: math.sqrt(_dot(values, values)) for kind, values in gradients.items()}
     if zero := [kind for kind, norm in norms.items() if norm == 0]:
         raise ValueError(f"the gradient of {zero[0]} is 0 and has no direction; change tau")
-    return pd.DataFrame([
-        {
-            "direction_1": one[0], "tau_1": one[1], "direction_2": two[0], "tau_2": two[1],
-            "cosine": _dot(a, b) / norms[one] / norms[two],
-            "norm_ratio": norms[two] / norms[one], "norm_1": norms[one], "norm_2": norms[two],
-        }
-        for (one, a), (two, b) in combinations(gradients.items(), 2)
-    ])
+    return pd.DataFrame(
+        [
+            {
+                "direction_1": one[0],
+                "tau_1": one[1],
+                "direction_2": two[0],
+                "tau_2": two[1],
+                "cosine": _dot(a, b) / norms[one] / norms[two],
+                "norm_ratio": norms[two] / norms[one],
+                "norm_1": norms[one],
+                "norm_2": norms[two],
+            }
+            for (one, a), (two, b) in combinations(gradients.items(), 2)
+        ]
+    )
 
 
 def _dot(one: list[Tensor], other: list[Tensor]) -> float:
     return sum(
-        float(a.double().flatten() @ b.double().flatten())
-        for a, b in zip(one, other, strict=True)
+        float(a.double().flatten() @ b.double().flatten()) for a, b in zip(one, other, strict=True)
     )
 
 

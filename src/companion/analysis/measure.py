@@ -18,12 +18,17 @@ MEASUREMENTS = "measurements.parquet"
 
 
 def measured(
-    profile: Profile, name: str, settings: dict[str, Any], policies: dict[str, Path],
+    profile: Profile,
+    name: str,
+    settings: dict[str, Any],
+    policies: dict[str, Path],
     compute: Callable[[], pd.DataFrame],
 ) -> Run:
     """The run that holds what `compute` returns for these settings and policies."""
     run = runs.open_run(
-        profile, "analyse", f"{name}-seed{profile.seed}",
+        profile,
+        "analyse",
+        f"{name}-seed{profile.seed}",
         {"analysis": name, "seed": profile.seed, **settings},
         {label: runs.check_policy(policy) for label, policy in policies.items()},
     )

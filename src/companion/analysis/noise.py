@@ -43,12 +43,15 @@ def spreads(table1: pd.DataFrame) -> pd.DataFrame:
     columns = [("pass@8", "known", 1), ("avg@8", "least", SAMPLES), ("avg@8", "most", 1)]
     columns += [("avg@8", spread, values) for spread, values in worth.items()]
     count = problems(table["benchmark"])
-    return pd.concat([
-        table[["model", "arm", "benchmark"]].assign(
-            metric=metric, spread=spread, value=table[metric], trials=count * trials
-        )
-        for metric, spread, trials in columns
-    ], ignore_index=True)
+    return pd.concat(
+        [
+            table[["model", "arm", "benchmark"]].assign(
+                metric=metric, spread=spread, value=table[metric], trials=count * trials
+            )
+            for metric, spread, trials in columns
+        ],
+        ignore_index=True,
+    )
 
 
 def intervals(table1: pd.DataFrame) -> pd.DataFrame:

@@ -56,9 +56,7 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
             ignore_index=True,
         )
 
-    return measured(
-        profile, "cka", settings(profile), {"before": before, "after": after}, compute
-    )
+    return measured(profile, "cka", settings(profile), {"before": before, "after": after}, compute)
 
 
 class CKA:
@@ -89,10 +87,13 @@ class CKA:
         }
 
     def table(self) -> pd.DataFrame:
-        return pd.DataFrame([
-            {"before": i, "after": j, "estimator": name, "cka": value}
-            for name in ("biased", "unbiased") for (i, j), value in self.values(name).items()
-        ])
+        return pd.DataFrame(
+            [
+                {"before": i, "after": j, "estimator": name, "cka": value}
+                for name in ("biased", "unbiased")
+                for (i, j), value in self.values(name).items()
+            ]
+        )
 
 
 class HSIC:
@@ -152,9 +153,7 @@ class HSIC:
             ValueError: fewer than four tokens.
         """
         if self.count < 4:
-            raise ValueError(
-                f"{self.count} tokens are too few for unbiased CKA; give at least 4"
-            )
+            raise ValueError(f"{self.count} tokens are too few for unbiased CKA; give at least 4")
         return [_unbiased(self.count, *pair) for pair in zip(*self.sums, strict=True)]
 
 
@@ -166,7 +165,14 @@ def _sums(x: Tensor, y: Tensor, precision: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def _unbiased(
-    n: int, cross: Tensor, x: Tensor, y: Tensor, k: Tensor, m: Tensor, km: Tensor, xm: Tensor,
+    n: int,
+    cross: Tensor,
+    x: Tensor,
+    y: Tensor,
+    k: Tensor,
+    m: Tensor,
+    km: Tensor,
+    xm: Tensor,
     yk: Tensor,
 ) -> float:
     trace = cross.square().sum() - km

@@ -44,7 +44,8 @@ def asked(profile: Profile) -> list[str]:
 def settings(profile: Profile) -> dict[str, object]:
     """What rollouts depend on beside policy and seed, for a run's fingerprint."""
     return {
-        "data": runs.text_hash(asked(profile)), "samples": profile.analysis.samples,
+        "data": runs.text_hash(asked(profile)),
+        "samples": profile.analysis.samples,
         "max_new_tokens": profile.evaluation.max_new_tokens,
         "engine": profile.evaluation.engine,
     }
@@ -56,7 +57,9 @@ def roll_out(profile: Profile, policy: Path, *, greedy: bool = False) -> Rollout
     prompts = [prompt for prompt in asked(profile) for _ in range(count)]
     with opened(policy, profile) as sampler:
         answers = sampler(
-            prompts, max_new_tokens=profile.evaluation.max_new_tokens, temperature=1.0,
+            prompts,
+            max_new_tokens=profile.evaluation.max_new_tokens,
+            temperature=1.0,
             top_p=1e-9 if greedy else 1.0,  # nothing but the likeliest token
             seed=profile.seed,
         )

@@ -58,8 +58,11 @@ def macro_average(
     seed_weights = _resampling_weights(rng, resamples, seeds.pop())
     means = [
         np.einsum(
-            "rs,sp,rp->r", seed_weights, values,
-            _resampling_weights(rng, resamples, values.shape[1]), optimize=True,
+            "rs,sp,rp->r",
+            seed_weights,
+            values,
+            _resampling_weights(rng, resamples, values.shape[1]),
+            optimize=True,
         )
         for values in arrays.values()
     ]
@@ -74,8 +77,10 @@ def _resampling_weights(rng: np.random.Generator, resamples: int, count: int) ->
 
 
 def paired_difference(
-    ours: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray],
-    resamples: int = 2000, seed: int = 0,
+    ours: Mapping[str, np.ndarray],
+    other: Mapping[str, np.ndarray],
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Estimate:
     """Macro-average of `ours - other`, in percentage points; both [seeds, problems] a suite.
 

@@ -8,6 +8,21 @@ from companion.figures.study import collapse, fig01, fig02, reheating
 from companion.figures.style import COLOURS
 
 __all__ = [
-    "COLOURS", "collapse", "fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08",
-    "fig09", "fig10", "fig11", "fig12", "fig13", "reheating", "softened",
+    "COLOURS",
+    "collapse",
+    "fig01",
+    "fig02",
+    "fig03",
+    "fig04",
+    "fig05",
+    "fig06",
+    "fig07",
+    "fig08",
+    "fig09",
+    "fig10",
+    "fig11",
+    "fig12",
+    "fig13",
+    "reheating",
+    "softened",
 ]

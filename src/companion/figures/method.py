@@ -25,8 +25,11 @@ def softened(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) 
     places = np.arange(shown)
     axes[0].bar(places - 0.2, p, 0.4, color="#0072B2", label="student p, T = 1")
     axes[0].bar(places + 0.2, q, 0.4, color="#E69F00", label=f"self-teacher q, τ = {tau:.2f}")
-    axes[0].set(title=f"Student entropy {objective.entropy(z):.3f} nats, teacher "
-                f"{objective.entropy(z / tau):.3f}", ylabel="probability")
+    axes[0].set(
+        title=f"Student entropy {objective.entropy(z):.3f} nats, teacher "
+        f"{objective.entropy(z / tau):.3f}",
+        ylabel="probability",
+    )
     for shift, gradient, colour, name in (
         (-0.2, objective.forward_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-FKL"], "forward KL"),
         (0.2, objective.reverse_kl_gradient(z, tau), COLOURS["+DAPO w/ PR-RKL"], "reverse KL"),

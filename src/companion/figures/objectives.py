@@ -27,8 +27,9 @@ def fig07(paths: pd.DataFrame) -> Figure:
             _entropy(axes[0, column], rows, colour, direction)
             axes[1, column].plot(rows["step"], rows["grad_norm"], color=colour, label=direction)
         axes[0, column].set(title=f"{optimizer}, the same learning rate for both")
-        axes[1, column].set(xlabel="reheating step", ylabel="gradient norm, unclipped",
-                            ylim=(0, None))
+        axes[1, column].set(
+            xlabel="reheating step", ylabel="gradient norm, unclipped", ylim=(0, None)
+        )
     axes[0, 0].legend(fontsize=8)
     return figure
 
@@ -47,8 +48,12 @@ def fig08(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
     axes[0].set(title="Reheating by τ", xlabel="reheating step")
     axes[0].legend(fontsize=8)
     same = gradients[gradients["direction_1"] == gradients["direction_2"]]
-    names = [f"{b:g} / {a:g}" for a, b in same.query("direction_1 == 'forward'")[
-        ["tau_1", "tau_2"]].itertuples(index=False)]
+    names = [
+        f"{b:g} / {a:g}"
+        for a, b in same.query("direction_1 == 'forward'")[["tau_1", "tau_2"]].itertuples(
+            index=False
+        )
+    ]
     for shift, (direction, rows) in zip((-0.2, 0.2), same.groupby("direction_1"), strict=True):
         places = np.arange(len(rows)) + shift
         colour, label = (KL["FKL"], "FKL") if direction == "forward" else (KL["RKL"], "RKL")
@@ -79,16 +84,26 @@ def fig09(paths: pd.DataFrame) -> Figure:
         axes[1].plot(rows["step"], rows["grad_norm"], color=colour, label=f"{name} policy")
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(title="Entropy (the gate forced open)", xlabel="reheating step")
-    axes[1].set(title="Gradient norm", xlabel="reheating step", ylabel="gradient norm, unclipped",
-                ylim=(0, None))
+    axes[1].set(
+        title="Gradient norm",
+        xlabel="reheating step",
+        ylabel="gradient norm, unclipped",
+        ylim=(0, None),
+    )
     axes[0].legend(fontsize=8)
     return figure
 
 
 def _entropy(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
     """A run's entropy over its steps, with its interval over prompts."""
-    axis.fill_between(rows["step"], rows["entropy_low"], rows["entropy_high"], color=colour,
-                      alpha=0.15, linewidth=0)
+    axis.fill_between(
+        rows["step"],
+        rows["entropy_low"],
+        rows["entropy_high"],
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
     axis.plot(rows["step"], rows["token_entropy"], "o-", color=colour, markersize=3, label=label)
     axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

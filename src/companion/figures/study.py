@@ -22,13 +22,25 @@ def collapse(metrics: pd.DataFrame, threshold: float) -> Figure:
     """
     figure, axes = canvas(1, 2, figsize=(9, 3.2))
     measured = metrics.dropna(subset=["token_entropy"])
-    axes[0].plot(metrics["step"], metrics["rollout_entropy"], color="0.6", linewidth=1,
-                 label="verl's log: training rollouts")
-    axes[0].plot(measured["step"], measured["token_entropy"], "o-", color="black", markersize=3,
-                 label="saved checkpoint, validation prompts")
+    axes[0].plot(
+        metrics["step"],
+        metrics["rollout_entropy"],
+        color="0.6",
+        linewidth=1,
+        label="verl's log: training rollouts",
+    )
+    axes[0].plot(
+        measured["step"],
+        measured["token_entropy"],
+        "o-",
+        color="black",
+        markersize=3,
+        label="saved checkpoint, validation prompts",
+    )
     axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="collapse threshold")
-    axes[0].set(title="Entropy", xlabel="RL step", ylabel="mean token entropy (nats, T = 1)",
-                ylim=(0, None))
+    axes[0].set(
+        title="Entropy", xlabel="RL step", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None)
+    )
     axes[0].legend(fontsize=8)
     axes[1].plot(metrics["step"], metrics["reward"], color="black", linewidth=1)
     axes[1].set(title="Training reward", xlabel="RL step", ylabel="mean score of a step's rollouts")
@@ -47,12 +59,30 @@ def reheating(metrics: pd.DataFrame, arm: str, threshold: float, target: float) 
     figure, axes = canvas(1, 3, figsize=(11, 3.2))
     colour = COLOURS[f"+DAPO w/ {arm}"]
     steps = metrics["step"]
-    axes[0].fill_between(steps, metrics["entropy_low"], metrics["entropy_high"], color=colour,
-                         alpha=0.2, linewidth=0, label="95% interval over prompts")
-    axes[0].plot(steps, metrics["token_entropy"], "o-", color=colour, markersize=3,
-                 label="checkpoint, validation prompts")
-    axes[0].plot(steps, metrics["rollout_entropy"], color="0.6", linewidth=1,
-                 label="swift's log: training rollouts")
+    axes[0].fill_between(
+        steps,
+        metrics["entropy_low"],
+        metrics["entropy_high"],
+        color=colour,
+        alpha=0.2,
+        linewidth=0,
+        label="95% interval over prompts",
+    )
+    axes[0].plot(
+        steps,
+        metrics["token_entropy"],
+        "o-",
+        color=colour,
+        markersize=3,
+        label="checkpoint, validation prompts",
+    )
+    axes[0].plot(
+        steps,
+        metrics["rollout_entropy"],
+        color="0.6",
+        linewidth=1,
+        label="swift's log: training rollouts",
+    )
     axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="gate: collapsed below")
     if target:
         axes[0].axhline(target, color="#009E73", linestyle=":", label="stop: recovered above")
@@ -85,8 +115,13 @@ def fig01(gains: pd.DataFrame, tau: float) -> Figure:
     ):
         axis.bar(places - 0.2, policy, 0.4, color="#0072B2", label="the policy that is trained")
         axis.bar(places + 0.2, softened, 0.4, color="#E69F00", label="what rollouts sample from")
-        axis.set(title=title, xlabel="candidate token, by rank", ylim=(0, 1.1),
-                 xticks=places, xticklabels=places + 1)
+        axis.set(
+            title=title,
+            xlabel="candidate token, by rank",
+            ylim=(0, 1.1),
+            xticks=places,
+            xticklabels=places + 1,
+        )
     axes[0].set_ylabel("probability (sketch)")
     axes[0].legend(fontsize=7.5, loc="upper right")
     for axis, metric in zip(axes[2:], gains.columns, strict=True):
@@ -116,14 +151,28 @@ def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: flo
             values = _smooth(rows.dropna(subset=[measure]).set_index("step")[[measure]], measure)
             axes[0, column].plot(values.index, values, color="black", linewidth=1)
         for arm, rows in after.groupby("arm", sort=False):
-            values = rows.dropna(subset=[measure]).pivot(index="step", columns="seed", values=measure)
+            values = rows.dropna(subset=[measure]).pivot(
+                index="step", columns="seed", values=measure
+            )
             values = _smooth(values, measure)
             marker = "o" if measure == "token_entropy" else None
-            axes[1, column].plot(values.index, values.mean(axis=1), color=COLOURS[arm], label=arm,
-                                 marker=marker, markersize=4)
+            axes[1, column].plot(
+                values.index,
+                values.mean(axis=1),
+                color=COLOURS[arm],
+                label=arm,
+                marker=marker,
+                markersize=4,
+            )
             if values.shape[1] > 1:
-                axes[1, column].fill_between(values.index, values.min(axis=1), values.max(axis=1),
-                                             color=COLOURS[arm], alpha=0.12, linewidth=0)
+                axes[1, column].fill_between(
+                    values.index,
+                    values.min(axis=1),
+                    values.max(axis=1),
+                    color=COLOURS[arm],
+                    alpha=0.12,
+                    linewidth=0,
+                )
     for row, when in enumerate(("until collapse", "resumed")):
         axes[row, 0].set(title=f"Training reward, {when}", ylabel="mean score, 10-step mean")
         axes[row, 1].set(title=f"Entropy, {when}", ylabel="mean token entropy (nats, T = 1)")
@@ -132,15 +181,25 @@ def fig02(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: flo
             if level is None:
                 continue
             axes[row, 1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
-            axes[row, 1].annotate(text, (1.01, level), xycoords=("axes fraction", "data"),
-                                  fontsize=8, ha="left", va="center", color="0.4")
+            axes[row, 1].annotate(
+                text,
+                (1.01, level),
+                xycoords=("axes fraction", "data"),
+                fontsize=8,
+                ha="left",
+                va="center",
+                color="0.4",
+            )
         for axis in axes[row]:
             axis.set_xlabel(("RL step", "RL step since the arms parted")[row])
     axes[0, 1].set_ylim(0, None)
     seeds = after["seed"].nunique()
     figure.legend(
-        *axes[1, 1].get_legend_handles_labels(), loc="outside right lower", fontsize=9,
-        title=f"mean and range of {seeds} seeds" if seeds > 1 else None, title_fontsize=9,
+        *axes[1, 1].get_legend_handles_labels(),
+        loc="outside right lower",
+        fontsize=9,
+        title=f"mean and range of {seeds} seeds" if seeds > 1 else None,
+        title_fontsize=9,
     )
     return figure
 

@@ -22,8 +22,14 @@ COLOURS = {
     "+DAPO w/ PR-scale*": "#CC79A7",
 }
 STYLE = {
-    "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 200,
-    "font.size": 10, "axes.titlesize": 10, "legend.frameon": False, "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
     "svg.hashsalt": "companion",
 }
 

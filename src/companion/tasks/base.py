@@ -83,7 +83,7 @@ def padded(rows: list[tuple[list[int], list[int]]], pad: int):
     for row, (prompt, answer) in enumerate(rows):
         end = len(prompt) + len(answer)
         inputs[row, :end] = torch.tensor(prompt + answer)
-        labels[row, len(prompt):end] = torch.tensor(answer)
+        labels[row, len(prompt) : end] = torch.tensor(answer)
     return inputs, labels
 
 
@@ -152,7 +152,8 @@ def make(out: Path, seed: int) -> None:
     model = new_policy(tokenizer, seed)
     made = {
         "command": ["python", "-m", "companion.tasks.base", "--seed", str(seed)],
-        "phases": [asdict(phase) for phase in PHASES], **provenance(),
+        "phases": [asdict(phase) for phase in PHASES],
+        **provenance(),
     }
     fit(model, tokenizer, seed)
     model.generation_config = GenerationConfig(

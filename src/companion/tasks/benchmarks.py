@@ -67,24 +67,34 @@ BENCHMARKS = {
     # By others' counts the file repeats 17,917 rows 100 times, with about 17,200 distinct problems
     # among them. It could not be counted here.
     TRAINING: Source(
-        "BytedTsinghua-SIA/DAPO-Math-17k", {"dapo-math-17k/train": None}, "train", 17_200, 300,
+        "BytedTsinghua-SIA/DAPO-Math-17k",
+        {"dapo-math-17k/train": None},
+        "train",
+        17_200,
+        300,
     ),
     "MATH-500": Source("HuggingFaceH4/MATH-500", {"math500/test": None}, "test", 500),
     "AIME24": Source("HuggingFaceH4/aime_2024", {"aime24/test": None}, "train", 30, key="id"),
     "AIME25": Source("math-ai/aime25", {"aime25/test": None}, "test", 30, key="id"),
     # The paper names no copy. This one could not be looked at here: id, split and fields are as
     # others use them.
-    "AIME26": Source(
-        "MathArena/aime_2026", {"aime26/test": None}, "train", 30, key="problem_idx"
-    ),
+    "AIME26": Source("MathArena/aime_2026", {"aime26/test": None}, "train", 30, key="problem_idx"),
     "OlymMATH": Source(
-        "RUC-AIBOX/OlymMATH", {"olymmath/en-easy": "en-easy", "olymmath/en-hard": "en-hard"},
-        "test", 200,
+        "RUC-AIBOX/OlymMATH",
+        {"olymmath/en-easy": "en-easy", "olymmath/en-hard": "en-hard"},
+        "test",
+        200,
     ),
     "GPQA Main": Source(
-        "Idavidrein/gpqa", {"gpqa/gpqa_main": "gpqa_main"}, "train", 448,
-        key="Record ID", problem="Question", answer="Correct Answer",
-        distractors=("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"), csv=True,
+        "Idavidrein/gpqa",
+        {"gpqa/gpqa_main": "gpqa_main"},
+        "train",
+        448,
+        key="Record ID",
+        problem="Question",
+        answer="Correct Answer",
+        distractors=("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"),
+        csv=True,
     ),
 }
 """Every data set by the paper's name. No revision is pinned: none could be checked here."""
@@ -137,8 +147,12 @@ def load(
     _check(name, source, kept)
     lock.check(revision, content)
     return kept, {
-        "data": name, "from": "a local folder" if folder else source.hub, "revision": revision,
-        "sha256": content, "rows": sum(table.num_rows for table in tables), "problems": len(kept),
+        "data": name,
+        "from": "a local folder" if folder else source.hub,
+        "revision": revision,
+        "sha256": content,
+        "rows": sum(table.num_rows for table in tables),
+        "problems": len(kept),
     }
 
 
@@ -201,7 +215,10 @@ def _from_hub(source: Source, revision: str | None, cache: Path) -> tuple[list[p
     try:
         for config in source.parts.values():
             builder = datasets.load_dataset_builder(
-                source.hub, config, revision=revision, cache_dir=str(cache),
+                source.hub,
+                config,
+                revision=revision,
+                cache_dir=str(cache),
                 **({"keep_default_na": False} if source.csv else {}),
             )
             builder.download_and_prepare()

@@ -57,7 +57,8 @@ def near_duplicates(
     found = pd.DataFrame(rows, columns=["suite", "key", "training_key", "similarity"])
     return found.sort_values(
         ["similarity", "suite", "key", "training_key"],
-        ascending=[False, True, True, True], ignore_index=True,
+        ascending=[False, True, True, True],
+        ignore_index=True,
     )
 
 

@@ -134,7 +134,7 @@ def _steps(numbers: tuple[int, ...]) -> list[tuple[int, str, int, int, tuple[int
     return [
         (a, operator, b, result, (*rest, result))
         for (i, a), (j, b) in itertools.permutations(enumerate(numbers), 2)
-        if a > b or a == b and i < j
+        if a > b or (a == b and i < j)
         for rest in [[number for k, number in enumerate(numbers) if k not in (i, j)]]
         for operator in OPERATORS
         if (result := apply(a, operator, b)) is not None
@@ -258,9 +258,14 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: correct."""
     import pandas as pd
 
-    return pd.DataFrame({"correct": [
-        verify(parse_prompt(gold), answer) for answer, gold in zip(answers, golds, strict=True)
-    ]})
+    return pd.DataFrame(
+        {
+            "correct": [
+                verify(parse_prompt(gold), answer)
+                for answer, gold in zip(answers, golds, strict=True)
+            ]
+        }
+    )
 
 
 def source(settings: params.Task, split: str) -> dict[str, Any]:

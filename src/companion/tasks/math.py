@@ -46,9 +46,7 @@ def training(settings: params.Task) -> list[Question]:
     return problems[: settings.train_problems]
 
 
-def questions(
-    settings: params.Task, split: str, suite: str, count: int | None
-) -> list[Question]:
+def questions(settings: params.Task, split: str, suite: str, count: int | None) -> list[Question]:
     """The first `count` of a suite, all if it has no more or `count` is None."""
     if split == "test":
         return list(_loaded(suite, benchmarks.folder_of(settings))[0][:count])

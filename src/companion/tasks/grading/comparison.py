@@ -53,7 +53,7 @@ def _same_item(gold: str, answer: str, leaf: Leaf) -> bool:
     (name, value), (answer_name, answer_value) = named(gold), named(answer)
     if name is None and answer_name is None:
         return _same_value(value, answer_value, leaf)
-    if name is None or answer_name is None or name and key(name) == key(answer_name):
+    if name is None or answer_name is None or (name and key(name) == key(answer_name)):
         return name != "" and same(value, answer_value, leaf)
     return leaf(gold, answer)
 

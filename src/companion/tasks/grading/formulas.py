@@ -76,9 +76,7 @@ def _parse(text: str) -> sympy.Basic | None:
     rules = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
     )
-    config = math_verify.LatexExtractionConfig(
-        boxed_match_priority=-1, normalization_config=rules
-    )
+    config = math_verify.LatexExtractionConfig(boxed_match_priority=-1, normalization_config=rules)
     parsed = math_verify.parse(
         f"${text}$", [config], "no_fallback", "first_match", parsing_timeout=None
     )

@@ -9,16 +9,32 @@ import re
 from companion.tasks.grading.brackets import end, peel
 
 _SIGNS = {
-    "≤": "le leq leqslant", "≥": "ge geq geqslant", "≠": "ne neq", "≈": "approx", "∈": "in",
-    "∪": "cup", "±": "pm", "∓": "mp", "∞": "infty", "∅": "emptyset varnothing",
-    "⦃": "{ lbrace", "⦄": "} rbrace",
+    "≤": "le leq leqslant",
+    "≥": "ge geq geqslant",
+    "≠": "ne neq",
+    "≈": "approx",
+    "∈": "in",
+    "∪": "cup",
+    "±": "pm",
+    "∓": "mp",
+    "∞": "infty",
+    "∅": "emptyset varnothing",
+    "⦃": "{ lbrace",
+    "⦄": "} rbrace",
 }
 _COMMANDS = {" ": " "} | {
     command: replacement
     for replacement, commands in {
         **_SIGNS,
-        "<": "lt", ">": "gt", "(": "langle", ")": "rangle", "[": "lbrack", "]": "rbrack",
-        "%": "%", "°": "degree degrees", r"\frac": "dfrac tfrac cfrac",
+        "<": "lt",
+        ">": "gt",
+        "(": "langle",
+        ")": "rangle",
+        "[": "lbrack",
+        "]": "rbrack",
+        "%": "%",
+        "°": "degree degrees",
+        r"\frac": "dfrac tfrac cfrac",
         " ": ", ; : > quad qquad thinspace medspace thickspace",
         "": "( ) [ ] $ ! boxed fbox displaystyle textstyle scriptstyle limits left right"
         " big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr",
@@ -27,10 +43,33 @@ _COMMANDS = {" ": " "} | {
 }
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "⁄": "/",
-        "π": r"\pi ", "θ": r"\theta ", "√": r"\sqrt ", "²": "^2", "³": "^3", "½": r"\frac12",
-        "¼": r"\frac14", "¾": r"\frac34", "ℝ": r"\mathbb{R}", "，": ",", "（": "(", "）": ")",
-        "：": ":", "％": "%", "⟨": "(", "⟩": ")", "~": " ", "$": "", "€": "", "£": "",
+        "−": "-",
+        "–": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "⋅": r"\cdot ",
+        "÷": "/",
+        "⁄": "/",
+        "π": r"\pi ",
+        "θ": r"\theta ",
+        "√": r"\sqrt ",
+        "²": "^2",
+        "³": "^3",
+        "½": r"\frac12",
+        "¼": r"\frac14",
+        "¾": r"\frac34",
+        "ℝ": r"\mathbb{R}",
+        "，": ",",
+        "（": "(",
+        "）": ")",
+        "：": ":",
+        "％": "%",
+        "⟨": "(",
+        "⟩": ")",
+        "~": " ",
+        "$": "",
+        "€": "",
+        "£": "",
     }
 )
 _FUNCTIONS = "sqrt|pi|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
@@ -68,7 +107,7 @@ def clean(text: str) -> str:
     text = re.sub(r"(?<=[0-9])\s*(?:,\\!|\{,\}|\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", "", text)
     text = re.sub(r"\\([A-Za-z]+|.)", lambda match: _COMMANDS.get(match[1], match[0]), text)
     text = " ".join(text.translate(_UNICODE).split())
-    text = text.lstrip(" *`\":,;").rstrip(" *`\".:,;\\")
+    text = text.lstrip(' *`":,;').rstrip(' *`".:,;\\')
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return _braced(text).strip(" ,")

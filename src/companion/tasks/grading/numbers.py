@@ -44,13 +44,25 @@ def _number(text: str) -> Fraction | None:
         value += Fraction(int(match["cycle"]), shift * (10 ** len(match["cycle"]) - 1))
     else:
         whole, above, below = match["whole"], match["above"], match["below"]
-        if not Fraction(below) or whole and not (above + below).isdigit():
+        if not Fraction(below) or (whole and not (above + below).isdigit()):
             return None
         value = int(whole or 0) + Fraction(above.replace(" ", "")) / Fraction(below)
     return -value if match["sign"] == "-" else value
 
 
-_BASES = "two three four five six seven eight nine ten eleven twelve".split()
+_BASES = [
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 _NUMERAL = re.compile(
     r"\(?(?P<digits>[0-9][0-9A-Za-z]*|[A-F][0-9A-F]*)\)?"
     rf"(?:_\{{?\(?(?P<base>[0-9]+|{'|'.join(_BASES)})\)?\}}?)?"

@@ -30,7 +30,7 @@ def named(text: str) -> tuple[str | None, str]:
 def exact(text: str) -> str:
     """`text` without the rounded value that it adds: a for a ≈ b, x = b for x ≈ b."""
     first, *rounded = split(text, "≈")
-    if not rounded or first and not _NAME.fullmatch(first):
+    if not rounded or (first and not _NAME.fullmatch(first)):
         return first
     return f"{first} = {rounded[0]}" if first else rounded[0]
 

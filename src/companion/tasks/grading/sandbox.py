@@ -69,9 +69,9 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 def _refuse(event: str, arguments: tuple) -> None:
     if (
-        event.startswith(_REFUSED) and event not in _IMPORTS
-        or event == "compile" and arguments[1] == "<string>"  # eval and exec of a text
-        or event == "open" and arguments[2] & _WRITES
+        (event.startswith(_REFUSED) and event not in _IMPORTS)
+        or (event == "compile" and arguments[1] == "<string>")  # eval and exec of a text
+        or (event == "open" and arguments[2] & _WRITES)
     ):
         raise PermissionError(f"{event} is refused to a process that reads model text")
 

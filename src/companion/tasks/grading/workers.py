@@ -46,7 +46,9 @@ class _Worker:
         # A session of its own, so that both processes can be ended and no interrupt reaches them.
         self.process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.sandbox", str(end.fileno())],
-            pass_fds=[end.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=[end.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
         end.close()
