@@ -21,9 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import rl, runs
-from companion.launch import launch
-from companion.params import ROOT, Profile, load
+from companion import runs
+from companion.stages import rl
+from companion.stages.launch import launch
+from companion.params import ROOT, load
+from companion.schema import Profile
 
 BAR = 1.5
 

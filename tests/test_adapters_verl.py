@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from companion import params
-from companion.analysis.statistics import Estimate
+from companion.statistics import Estimate
 from companion.tasks import countdown
 
 

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from companion import access, doctor, machine, params
+from companion import params
+from companion.machine import access, doctor, facts
 from companion.tasks import benchmarks
 
 BASE = "results/checkpoints/countdown-base"
@@ -139,25 +140,25 @@ def test_the_hubs_answers_become_one_sentence():
 
 def test_who_does_not_answer_in_time_is_left_out():
     begun = time.monotonic()
-    said = machine.together({"now": lambda: 1, "late": lambda: time.sleep(5)}, patience=0.3)
+    said = facts.together({"now": lambda: 1, "late": lambda: time.sleep(5)}, patience=0.3)
     assert said == {"now": 1} and time.monotonic() - begun < 3
 
 
 def test_a_port_answers_while_somebody_listens():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert machine.answers(f"http://127.0.0.1:{port}") and machine.answers(f"127.0.0.1:{port}")
-    assert not machine.answers(f"127.0.0.1:{port}")
+        assert facts.answers(f"http://127.0.0.1:{port}") and facts.answers(f"127.0.0.1:{port}")
+    assert not facts.answers(f"127.0.0.1:{port}")
 
 
 def test_a_name_is_the_same_however_it_is_written():
-    pinned, here = machine.pins("cpu"), machine.packages()
+    pinned, here = facts.pins("cpu"), facts.packages()
     assert {"torch", "verl", "transferqueue", "ms-swift"} <= pinned.keys() & here.keys()
 
 
 def test_no_gpu_is_visible_where_none_may_be(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert machine.gpus() == []
+    assert facts.gpus() == []
 
 
 # --- All together ---------------------------------------------------------------------------

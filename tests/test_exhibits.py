@@ -8,7 +8,7 @@ import pytest
 
 from companion import figures, page, params, tables, verdicts
 from companion.analysis import branching, distribution
-from companion.analysis.statistics import Estimate
+from companion.statistics import Estimate
 from companion.page import Exhibit
 
 SMOKE = params.load("smoke")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from companion import experiments, params
+from companion import params
+from companion.study import experiments
 
 SMOKE = params.load("smoke")
 

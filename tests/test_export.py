@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from companion import export, runs
+from companion import runs
+from companion.commands import export
 from companion.params import ROOT
 
 PUBLISHED = sorted((ROOT / "results" / "laptop" / "runs").glob("evaluate-collapsed-test-*"))[0]

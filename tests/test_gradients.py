@@ -5,21 +5,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import objective, params, study
+from companion import objective, params
+from companion.study import arms
 from companion.analysis import gradients, rollouts
-from companion.sampling import load_policy
+from companion.stages.sampling import load_policy
 
 SMOKE = params.load("smoke", {"analysis.samples": 1})
 
 
 @pytest.fixture(scope="module")
 def few():
-    return rollouts.roll_out(SMOKE, study.shipped(SMOKE))
+    return rollouts.roll_out(SMOKE, arms.shipped(SMOKE))
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_policy(study.shipped(SMOKE), dtype=torch.float32)[0]
+    return load_policy(arms.shipped(SMOKE), dtype=torch.float32)[0]
 
 
 def flat(tensors):
@@ -73,7 +74,7 @@ def test_reverse_kl_is_parallel_for_every_tau_and_scales_as_eq_20_says(few, mode
 def test_equals_its_definition_however_it_is_cut(few, monkeypatch, batch, positions):
     monkeypatch.setattr(rollouts, "BATCH_TOKENS", batch)
     monkeypatch.setattr(gradients, "POSITIONS", positions)
-    exact = load_policy(study.shipped(SMOKE), dtype=torch.float64)[0]
+    exact = load_policy(arms.shipped(SMOKE), dtype=torch.float64)[0]
     ours = flat(gradients.gradient(exact, few, "forward", 1.2))
     assert (ours - flat(definition(exact, few, 1.2))).norm() < 1e-9 * ours.norm()
 
@@ -113,7 +114,7 @@ def test_a_vanishing_gradient_is_one_sentence():
 
 def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with(few, monkeypatch):
     monkeypatch.setattr(rollouts, "BATCH_TOKENS", 500)  # several batches
-    policy = study.shipped(SMOKE)
+    policy = arms.shipped(SMOKE)
     read = []
     for logits, hidden, answer in rollouts.read(policy, few, hidden=True):
         tokens = torch.tensor([t for i in dict.fromkeys(answer) for t in few.answers[i]])
@@ -124,7 +125,7 @@ def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with
 
 
 def test_greedy_answers_are_the_likeliest_tokens():
-    policy = study.shipped(SMOKE)
+    policy = arms.shipped(SMOKE)
     greedy = rollouts.roll_out(SMOKE, policy, greedy=True)
     for logits, _, answer in rollouts.read(policy, greedy):
         tokens = torch.tensor([t for i in dict.fromkeys(answer) for t in greedy.answers[i]])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from companion.launch import launch, submission, write_script
+from companion.stages.launch import launch, submission, write_script
 from companion.params import ROOT
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"

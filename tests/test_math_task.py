@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from test_benchmarks import hub_rows, write
 
-from companion import evaluate, params, reheat, rl, tasks
+from companion import params, tasks
+from companion.stages import evaluate, reheat, rl
 from companion.adapters.rewards import compute_score
 from companion.analysis import rollouts
 from companion.tasks import benchmarks, math
@@ -30,7 +31,7 @@ def test_training_and_held_out_problems_are_disjoint(profile):
     assert not {q.prompt for q in train} & {q.prompt for q in held_out}
     few = tasks.training(params.change(profile, {"task.train_problems": 2048}))
     assert few == train[:2048]
-    entropy = evaluate.entropy_prompts(profile)
+    entropy = entropy.entropy_prompts(profile)
     assert entropy == [q.prompt for q in held_out]
 
 

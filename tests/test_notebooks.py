@@ -8,7 +8,7 @@ import papermill
 import pytest
 from conftest import run
 
-from companion import reproduce
+from companion.commands import reproduce
 from companion.params import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from companion import evaluate, export, params, reheat, rl, runs, study, tables
+from companion import params, runs, tables
+from companion.commands import export
+from companion.stages import evaluate, reheat, rl
+from companion.study import arms
 
 PROFILES = ["qwen3-0.6b", "qwen3-4b", "qwen3-8b"]
 
@@ -246,7 +249,7 @@ def test_weights_travel_unrounded_through_both_frameworks_with_vllm(tmp_path, mo
             "evaluation.samples": 2,
         },
     )
-    base = study.base(profile)
+    base = arms.base(profile)
     collapse = rl.collapse(profile)
     assert collapse.metrics["rollout_gap"].max() <= 1e-4  # vLLM and trainer, in nats
     hot = reheat.reheat(profile, collapse.policy, force=True)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import cli, dry_run, memory, params, plan, reheat, rl
-from companion.memory import GIB, Shape, peaks, shape
+from companion import cli, params
+from companion.machine import dry_run, memory, plan
+from companion.stages import reheat, rl
+from companion.machine.memory import GIB, Shape, peaks, shape
 from companion.params import ROOT
 
 BASE = "results/checkpoints/countdown-base"
@@ -163,7 +165,7 @@ def test_host_memory_of_a_node():
 
 
 def test_the_frameworks_are_asked_for_what_is_counted(tmp_path):
-    from companion.adapters import vllm_engine
+    from companion.stages import vllm_engine
 
     profile = load()
     words = rl.overrides(profile, start=tmp_path, folder=tmp_path, steps=1, temperature=1.0)
@@ -276,14 +278,14 @@ def test_the_total_adds_up_what_adds_up():
 
 @pytest.mark.parametrize("name", params.profiles())
 def test_every_profile_has_a_plan(name):
-    from companion import study
+    from companion.study import arms
 
     profile = params.load(name)
     table = plan.plan(profile)
     assert list(table.index) == [
         "RL to collapse",
         *profile.rl.arms,
-        *study.REHEATED,
+        *arms.REHEATED,
         "evaluation",
         "analyses: RL",
         "analyses: reheating",

@@ -6,7 +6,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from companion import experiments, params, publish, redraw, report, runs, study
+from companion import params, redraw, report, runs
+from companion.commands import publish
+from companion.study import arms, experiments
 from companion.analysis import collect
 from companion.tasks import countdown
 
@@ -49,10 +51,10 @@ def finished(root, monkeypatch):
             arm,
             metrics=metrics,
         )
-        for i, arm in enumerate(("Collapsed", *study.ARMS))
+        for i, arm in enumerate(("Collapsed", *arms.ARMS))
     }
     evaluations = {}
-    for i, label in enumerate((*study.ROWS, *study.REHEATED)):
+    for i, label in enumerate((*arms.ROWS, *arms.REHEATED)):
         samples = pd.DataFrame(
             [
                 {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}

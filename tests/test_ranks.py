@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from companion import params, reheat, rl, runs
-from companion.launch import launch
+from companion import params, runs
+from companion.stages import reheat, rl
+from companion.stages.launch import launch
 from companion.params import ROOT
 
 TINY = {

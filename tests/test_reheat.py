@@ -17,10 +17,11 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from companion import objective, params, reheat, runs
-from companion.evaluate import token_entropy
-from companion.launch import launch
-from companion.sampling import load_policy, opened
+from companion import objective, params, runs
+from companion.stages import reheat
+from companion.stages.entropy import token_entropy
+from companion.stages.launch import launch
+from companion.stages.sampling import load_policy, opened
 from companion.tasks import countdown
 
 PROMPTS = ["3 5 7 -> 36", "12 1 -> 13", "20 19 18 4 -> 7", "2 2 -> 4"]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from companion import params, policies, reheat, rl, runs
-from companion.analysis.statistics import Estimate
+from companion import params, policies, runs
+from companion.stages import reheat, rl
+from companion.statistics import Estimate
 
 FOLDER = Path("runs/x")
 

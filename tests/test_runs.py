@@ -131,10 +131,10 @@ def test_run_json_is_never_half_written(root, policy, monkeypatch):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_folder_that_is_no_policy_is_refused(policy, name):
-    assert runs.check_policy(policy) == policy
+    assert policies.check_policy(policy) == policy
     (policy / name).unlink()
     with pytest.raises(ValueError, match=r"is no policy: it has no (config|tokenizer|model)"):
-        runs.check_policy(policy)
+        policies.check_policy(policy)
 
 
 def test_missing_input_is_one_sentence(root, tmp_path):

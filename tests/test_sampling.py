@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from companion import evaluate, params
-from companion.adapters import vllm_engine
-from companion.params import ROOT, Hardware
-from companion.sampling import _draw, encode_prompts, load_policy, opened, sample
+from companion import params
+from companion.stages import evaluate
+from companion.stages import vllm_engine
+from companion.params import ROOT
+from companion.schema import Hardware
+from companion.stages.sampling import _draw, encode_prompts, load_policy, opened, sample
 
 SMOKE = params.load("smoke")
 POLICY = ROOT / SMOKE.task.base
-PROMPTS = evaluate.entropy_prompts(params.load("smoke", {"entropy.prompts": 20}))
+PROMPTS = entropy.entropy_prompts(params.load("smoke", {"entropy.prompts": 20}))
 SETTINGS = {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "seed": 3}
 
 
@@ -105,9 +107,9 @@ def test_entropies_read_again_are_those_of_sampling():
     """As after vLLM, which reports none."""
     with opened(POLICY, SMOKE) as sampler:
         answers = sampler(PROMPTS, **SETTINGS)
-    sums = evaluate._entropy_sums(POLICY, PROMPTS, answers)
+    sums = entropy._entropy_sums(POLICY, PROMPTS, answers)
     silent = dataclasses.replace(answers, entropies=[])
-    np.testing.assert_allclose(evaluate._entropy_sums(POLICY, PROMPTS, silent), sums, rtol=1e-4)
+    np.testing.assert_allclose(entropy._entropy_sums(POLICY, PROMPTS, silent), sums, rtol=1e-4)
 
 
 def test_vllm_and_transformers_sample_from_the_same_policy(policy, monkeypatch):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from companion.analysis import statistics
-from companion.analysis.statistics import largest_jump
+from companion import statistics
+from companion.statistics import largest_jump
 
 CORRECT = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 

@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from companion import evaluate, figures, params, study
+from companion import figures, params
+from companion.stages import evaluate
+from companion.study import arms
 from companion.analysis import collect, distribution
-from companion.analysis.statistics import Estimate
+from companion.statistics import Estimate
 from companion.tasks import countdown
 
 SMOKE = params.load("smoke")
@@ -22,45 +24,45 @@ def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
     monkeypatch.setattr(
         study,
         "reheated",
-        lambda profile: {name: type("R", (run,), {"policy": name}) for name in study.REHEATED},
+        lambda profile: {name: type("R", (run,), {"policy": name}) for name in arms.REHEATED},
     )
     monkeypatch.setattr(
-        study.rl,
+        arms.rl,
         "resume",
         lambda profile, start, *, arm, temperature=None, keep_optimizer=False: started.update(
             {arm: (start, temperature, keep_optimizer)}
         ),
     )
-    study.continued(params.load("smoke", {"rl.arms": study.ARMS}))
-    assert list(started) == study.ARMS
+    arms.continued(params.load("smoke", {"rl.arms": arms.ARMS}))
+    assert list(started) == arms.ARMS
     assert started["+DAPO"] == ("collapsed", None, False)
     assert started["+DAPO w/ RR"] == ("collapsed", SMOKE.rl.rr_temperature, False)
     assert started["+DAPO, optimizer kept"] == ("collapsed", None, True)
-    for name in study.REHEATED:
+    for name in arms.REHEATED:
         assert started[f"+DAPO w/ {name}"] == (name, None, False)
-    assert study.ROWS[2:] == list(started) and set(started) <= set(figures.COLOURS)
+    assert arms.ROWS[2:] == list(started) and set(started) <= set(figures.COLOURS)
 
 
 def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
-    prompts = evaluate.entropy_prompts(SMOKE)
-    assert prompts == evaluate.entropy_prompts(params.load("smoke", {"seed": 9}))
+    prompts = entropy.entropy_prompts(SMOKE)
+    assert prompts == entropy.entropy_prompts(params.load("smoke", {"seed": 9}))
     problems = [countdown.parse_prompt(prompt) for prompt in prompts]
     assert {countdown.split_of(problem) for problem in problems} == {"validation"}
     assert {countdown.suite_of(problem) for problem in problems} == set(countdown.SUITES)
 
 
 def test_token_entropy_weighs_tokens_and_repeats_exactly():
-    from companion.sampling import opened
+    from companion.stages.sampling import opened
 
-    measured = evaluate.token_entropy(study.base(SMOKE), SMOKE)
-    assert measured == evaluate.token_entropy(study.base(SMOKE), SMOKE)
-    with opened(study.base(SMOKE), SMOKE) as sampler:
+    measured = entropy.token_entropy(arms.base(SMOKE), SMOKE)
+    assert measured == entropy.token_entropy(arms.base(SMOKE), SMOKE)
+    with opened(arms.base(SMOKE), SMOKE) as sampler:
         answers = sampler(
-            evaluate.entropy_prompts(SMOKE),
+            entropy.entropy_prompts(SMOKE),
             temperature=1.0,
             top_p=1.0,
             max_new_tokens=SMOKE.evaluation.max_new_tokens,
-            seed=evaluate.ENTROPY_SEED,
+            seed=entropy.ENTROPY_SEED,
         )
     assert measured.value == pytest.approx(np.mean(np.concatenate(answers.entropies)), abs=1e-6)
     assert measured.low < measured.value < measured.high
@@ -68,10 +70,10 @@ def test_token_entropy_weighs_tokens_and_repeats_exactly():
 
 def test_a_process_of_its_own_measures_the_same_entropy():
     """As on GPUs."""
-    words = [sys.executable, "-m", "companion.evaluate", study.base(SMOKE), SMOKE.model_dump_json()]
+    words = [sys.executable, "-m", "companion.stages.entropy", arms.base(SMOKE), SMOKE.model_dump_json()]
     out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    assert Estimate(**json.loads(out.splitlines()[-1])) == evaluate.token_entropy(
-        study.base(SMOKE), SMOKE
+    assert Estimate(**json.loads(out.splitlines()[-1])) == entropy.token_entropy(
+        arms.base(SMOKE), SMOKE
     )
 
 
@@ -80,7 +82,7 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "once")
     few = params.load("smoke", {"task.validation_problems": 2, "evaluation.samples": 2})
     whole_samples = collect.samples(
-        [evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")]
+        [evaluate.evaluate(few, arms.base(SMOKE), "Base", "validation")]
     )
 
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "again")
@@ -100,8 +102,8 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
         )
         for fault in ("disk full", "no engine"):
             with pytest.raises(OSError, match=fault):
-                evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")
-    run = evaluate.evaluate(few, study.base(SMOKE), "Base", "validation")
+                evaluate.evaluate(few, arms.base(SMOKE), "Base", "validation")
+    run = evaluate.evaluate(few, arms.base(SMOKE), "Base", "validation")
     suites = list(whole_samples["suite"].unique())
     assert judged == [*suites[:2], "fault", *suites[2:]]
     assert [path.name for path in run.folder.glob("samples*")] == ["samples.parquet"]
@@ -110,7 +112,7 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path)
-    base = study.base(SMOKE)
+    base = arms.base(SMOKE)
     few = params.load("smoke", {"task.validation_problems": 2, "evaluation.samples": 2})
     more = params.load("smoke", {"task.validation_problems": 3, "evaluation.samples": 2})
     run = evaluate.evaluate(few, base, "Base", "validation")
@@ -127,11 +129,11 @@ def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch
 
 
 def test_hesitation_is_the_most_uncertain_position_of_its_answer():
-    position = distribution.hesitation(study.base(SMOKE), SMOKE, prompts=4)
+    position = distribution.hesitation(arms.base(SMOKE), SMOKE, prompts=4)
     assert position.logits.shape == (len(position.tokens),)
     p = np.exp(position.logits - np.logaddexp.reduce(position.logits))
     assert -(p * np.log(p)).sum() > 0.5
-    assert position.prompt in evaluate.entropy_prompts(SMOKE)
+    assert position.prompt in entropy.entropy_prompts(SMOKE)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.2, 3.0])

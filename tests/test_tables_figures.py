@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import figures, params, report, study, tables, tasks
+from companion import figures, params, report, tables, tasks
+from companion.study import arms
 
 SUITES = ["easy", "hard"]
 
@@ -44,7 +45,7 @@ def test_table1_cells_by_hand():
 def test_the_order_of_samples_does_not_matter():
     frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
     shuffled = frame.sample(frac=1, random_state=0)
-    ordered = study.in_order(shuffled, ["Base", "+DAPO"])
+    ordered = arms.in_order(shuffled, ["Base", "+DAPO"])
     pd.testing.assert_frame_equal(
         tables.show(tables.table1(frame, SUITES)), tables.show(tables.table1(ordered, SUITES))
     )
@@ -109,7 +110,7 @@ def dynamics(seeds):
                 "reward": rng.random(),
                 "token_entropy": 0.3 / step if step % 5 == 0 else np.nan,
             }
-            for arm in ("Collapsed", *study.ARMS)
+            for arm in ("Collapsed", *arms.ARMS)
             for seed in seeds
             for step in range(1, 21)
         ]
@@ -121,8 +122,8 @@ def test_fig02_draws_every_arm_once_and_a_band_over_seeds(seeds):
     figure = figures.fig02(dynamics(seeds), 0.1, 0.15)
     rising, falling, reward, entropy = figure.axes
     assert len(rising.lines) == len(seeds) and len(falling.lines) == len(seeds) + 2
-    assert len(reward.lines) == len(study.ARMS) and len(entropy.lines) == len(study.ARMS) + 2
-    assert len(reward.collections) == (len(study.ARMS) if len(seeds) > 1 else 0)
+    assert len(reward.lines) == len(arms.ARMS) and len(entropy.lines) == len(arms.ARMS) + 2
+    assert len(reward.collections) == (len(arms.ARMS) if len(seeds) > 1 else 0)
     assert "nats" in entropy.get_ylabel()
 
 
@@ -135,11 +136,11 @@ def test_fig02_counts_the_arms_steps_from_each_seeds_own_collapse():
 
 
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):
-    rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(study.ARMS)}
-    gains = tables.gains(samples(rates), SUITES, against=study.DAPO)
+    rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(arms.ARMS)}
+    gains = tables.gains(samples(rates), SUITES, against=arms.DAPO)
     figure = figures.fig01(gains, 1.2)
     assert [t.get_text() for t in figure.axes[2].get_yticklabels()] == [
-        arm.removeprefix("+DAPO w/ ") for arm in study.ARMS[1:]
+        arm.removeprefix("+DAPO w/ ") for arm in arms.ARMS[1:]
     ]
     report.save_figure(tmp_path, "fig01", figure, tables.tidy(gains))
     assert {p.name for p in tmp_path.iterdir()} == {"fig01.png", "fig01.svg", "fig01.csv"}
@@ -152,5 +153,5 @@ def test_svg_is_the_same_twice(tmp_path):
 
 
 def test_every_arm_has_its_own_colour():
-    colours = [figures.COLOURS[arm] for arm in study.ARMS]
+    colours = [figures.COLOURS[arm] for arm in arms.ARMS]
     assert len(set(colours)) == len(colours)

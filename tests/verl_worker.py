@@ -9,7 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from companion import params, rl
+from companion import params
+from companion.stages import rl
 
 policy, folder = map(Path, sys.argv[1:])
 profile = params.load("smoke", {"rl.batch_size": 16, "rl.mini_batch_size": 16})
@@ -38,7 +39,7 @@ worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor_rollout")
 worker.init_model()
 
 from companion.adapters.rollout_server import _jagged  # noqa: E402
-from companion.sampling import encode_prompts  # noqa: E402
+from companion.stages.sampling import encode_prompts  # noqa: E402
 from companion.tasks import countdown  # noqa: E402
 
 problems = countdown.problems("train", next(iter(countdown.SUITES)), 64)

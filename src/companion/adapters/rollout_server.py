@@ -30,7 +30,8 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from companion.adapters import verl_loss  # noqa: F401  registers the loss
-from companion.sampling import Answers, sample
+from companion.stages.answers import Answers
+from companion.stages.sampling import sample
 
 
 class BatchRollout(BaseRollout):

@@ -26,11 +26,13 @@ from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
 from transformers.modeling_utils import unwrap_model
 
-from companion.evaluate import entropy_row, token_entropy
 from companion.objective import Direction, self_distillation
-from companion.params import Profile
-from companion.reheat import PLAN, crossed, diverged
-from companion.sampling import encode_prompts, sample
+from companion.policies import encode_prompts
+from companion.schema import Profile
+from companion.stages.entropy import entropy_row, token_entropy
+from companion.stages.reheat import crossed, diverged
+from companion.stages.sampling import sample
+from companion.stages.swift_command import PLAN
 
 TRAINER_STATE = ("pytorch_model_fsdp*", "optimizer*")
 """Files of a checkpoint that only a resumed trainer reads: three times its policy's size on GPUs."""

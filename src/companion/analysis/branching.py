@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
-from companion.analysis.statistics import Estimate, ratio_of_sums
-from companion.params import Profile
 from companion.runs import Run
+from companion.schema import Profile
+from companion.statistics import Estimate, ratio_of_sums
 
 
 def branch(profile: Profile, policies: dict[int, Path]) -> Run:

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from companion.analysis.measure import measured
-from companion.params import Profile
 from companion.runs import Run
+from companion.schema import Profile
 
 
 def reversal(profile: Profile, collapsed: Path, reheated: Path, cooled: Path) -> Run:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from companion import objective
 from companion.analysis.measure import measured
-from companion.analysis.rollouts import read, roll_out, settings
-from companion.evaluate import entropy_prompts
-from companion.params import Profile
+from companion.analysis.rollouts import roll_out, settings
+from companion.policies import encode_prompts, load_policy
 from companion.runs import Run
-from companion.sampling import encode_prompts, load_policy, sample
+from companion.schema import Profile
+from companion.stages.entropy import entropy_prompts
+from companion.stages.reading import read
+from companion.stages.sampling import sample
 
 CANDIDATES = 10
 """The most likely tokens whose overlap Fig. 5(c) shows."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad
 
 from companion import objective
-from companion.params import check_tau
+from companion.schema import check_tau
 
 
 def check(logits: Tensor | np.ndarray, tau: float) -> pd.DataFrame:

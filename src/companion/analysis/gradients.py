@@ -13,11 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from companion.analysis.measure import measured
-from companion.analysis.rollouts import Rollouts, batches, roll_out, settings
+from companion.analysis.rollouts import roll_out, settings
 from companion.objective import Direction, self_distillation
-from companion.params import Profile
+from companion.policies import load_policy
 from companion.runs import Run
-from companion.sampling import load_policy
+from companion.schema import Profile
+from companion.stages.reading import Rollouts, batches
 
 POSITIONS = 1024
 """Answer tokens whose logits exist at a time: 0.6 GB for Qwen3's vocabulary, and their gradient."""

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from companion import runs
-from companion.params import Profile
 from companion.runs import Run
+from companion.schema import Profile
 
 MEASUREMENTS = "measurements.parquet"
 
@@ -30,7 +30,7 @@ def measured(
         "analyse",
         f"{name}-seed{profile.seed}",
         {"analysis": name, "seed": profile.seed, **settings},
-        {label: runs.check_policy(policy) for label, policy in policies.items()},
+        {label: policies.check_policy(policy) for label, policy in policies.items()},
     )
     if not run.finished:
         with run.recording() as result:

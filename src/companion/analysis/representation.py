@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from companion.analysis.measure import measured
-from companion.analysis.rollouts import read, roll_out, settings
-from companion.params import Profile
+from companion.analysis.rollouts import roll_out, settings
 from companion.runs import Run
+from companion.schema import Profile
+from companion.stages.reading import read
 
 FOLDS = 5
 

@@ -1,39 +1,13 @@
-"""Rollouts on held-out prompts, and what a policy makes of every token of given answers."""
+"""Rollouts on held-out prompts: what the analyses ask, and the policy's answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from transformers import AutoTokenizer
-
 from companion import runs, tasks
-from companion.params import Profile
-from companion.sampling import Answers, encode_prompts, load_policy, opened
-
-BATCH_TOKENS = 8192
-"""Tokens that a policy reads at a time, padding included."""
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """Sampled answers, `samples` in a row to each prompt."""
-
-    prompts: list[list[int]]
-    """Token ids, one entry an answer."""
-    answers: list[list[int]]
-    """Token ids, the end token included."""
-    log_probs: list[list[float]]
-    """Nats, at the temperature they were sampled at."""
-    samples: int
-
-    @property
-    def prompt(self) -> list[int]:
-        """The number of each answer's prompt."""
-        return [row // self.samples for row in range(len(self.answers))]
+from companion.schema import Profile
+from companion.stages.engines import opened
+from companion.stages.reading import Rollouts, rollouts_of
 
 
 def asked(profile: Profile) -> list[str]:
@@ -64,77 +38,3 @@ def roll_out(profile: Profile, policy: Path, *, greedy: bool = False) -> Rollout
             seed=profile.seed,
         )
     return rollouts_of(policy, prompts, answers, count)
-
-
-def rollouts_of(
-    policy: Path, prompts: Sequence[str], answers: Answers, samples: int = 1
-) -> Rollouts:
-    """Answers to user messages as rollouts of the policy, whose tokenizer encodes the prompts."""
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    return Rollouts(encode_prompts(tokenizer, prompts), answers.tokens, answers.log_probs, samples)
-
-
-@torch.inference_mode()
-def read(
-    policy: Path, rollouts: Rollouts, *, hidden: bool = False
-) -> Iterator[tuple[Tensor, Tensor | None, list[int]]]:
-    """The policy's view of every answer token, a batch of answers at a time.
-
-    The output head is applied in fp32 even where the policy computes in bf16, whose logits are
-    spaced by a tenth of a nat.
-
-    Yields:
-        logits [tokens, V] in fp32 that predict the batch's answer tokens, in order and without
-        padding; the hidden states behind them [layers + 1, tokens, d] (embeddings first, after
-        the final norm last) or None; and the number of each token's answer.
-    """
-    model, _ = load_policy(policy)
-    head = model.get_output_embeddings().weight.float()
-    for rows, inputs, mask, predicts in batches(rollouts, model.device):
-        output = model.base_model(inputs, attention_mask=mask, output_hidden_states=hidden)
-        logits = output.last_hidden_state[predicts].float() @ head.T
-        states = torch.stack([h[predicts] for h in output.hidden_states]) if hidden else None
-        yield logits, states, [i for i in rows for _ in rollouts.answers[i]]
-
-
-def batches(
-    rollouts: Rollouts, device: torch.device
-) -> Iterator[tuple[range, Tensor, Tensor, Tensor]]:
-    """Answers in order behind their prompts, as many at a time as BATCH_TOKENS hold, at least one.
-
-    Yields:
-        the answers' numbers; and on `device`, [rows, width] each and padded on the right: token
-        ids and attention mask (int64), and the places that predict an answer token (bool).
-    """
-    for rows in _rows(rollouts):
-        parts = _padded([rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows])
-        yield rows, *(part.to(device) for part in parts)
-
-
-def _rows(rollouts: Rollouts) -> Iterator[range]:
-    """The answers of each batch, by number."""
-    start, width = 0, 0
-    for i, (prompt, answer) in enumerate(zip(rollouts.prompts, rollouts.answers, strict=True)):
-        wider = max(width, len(prompt) + len(answer))
-        if i > start and wider * (i + 1 - start) > BATCH_TOKENS:
-            yield range(start, i)
-            start, wider = i, len(prompt) + len(answer)
-        width = wider
-    if start < len(rollouts.answers):
-        yield range(start, len(rollouts.answers))
-
-
-def _padded(
-    prompts: Sequence[list[int]], answers: Sequence[list[int]]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids, attention mask and the places that predict an answer token, [rows, width]."""
-    width = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
-    inputs = torch.zeros(len(prompts), width, dtype=torch.long)
-    mask = torch.zeros(len(prompts), width, dtype=torch.long)
-    predicts = torch.zeros(len(prompts), width, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        end = len(prompt) + len(answer)
-        inputs[row, :end] = torch.tensor(prompt + answer)
-        mask[row, :end] = 1
-        predicts[row, len(prompt) - 1 : end - 1] = True
-    return inputs, mask, predicts

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from companion import runs
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from companion.params import Profile
+    from companion.schema import Profile
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,19 @@ def ood(profile: Profile) -> str | None:
 
 
 def asked(profile: Profile, split: str) -> list[str]:
-    """Every suite of a split, but those of task.leave_out."""
-    left_out = profile.task.leave_out
-    return [suite for suite in of(profile.task.name).suites(split) if suite not in left_out]
+    """Every suite of a split, but those of task.leave_out.
+
+    Raises:
+        ValueError: task.leave_out names no suite, or leaves none to average over.
+    """
+    task, left_out = of(profile.task.name), set(profile.task.leave_out)
+    tested = task.suites("test")
+    if not left_out <= set(tested) or set(tested) <= {*left_out, task.OOD}:
+        raise ValueError(
+            f"task.leave_out is {profile.task.leave_out} and must name some of "
+            f"{', '.join(tested)}, and leave one to average over"
+        )
+    return [suite for suite in task.suites(split) if suite not in left_out]
 
 
 def training(profile: Profile) -> list[Question]:
@@ -93,3 +105,8 @@ def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.
 def source(profile: Profile, split: str = "train") -> dict[str, Any]:
     """Where a split's data came from, for run.json: revision and hash of what was downloaded."""
     return of(profile.task.name).source(profile.task, split)
+
+
+def training_hash(profile: Profile) -> str:
+    """The task's training prompts, for a run's fingerprint."""
+    return runs.text_hash(question.prompt for question in training(profile))

@@ -23,7 +23,7 @@ from companion import runs
 from companion.tasks import Question
 
 if TYPE_CHECKING:
-    from companion import params
+    from companion import schema
 
 INSTRUCTION = (
     "Solve the following math problem step by step. The last line of your response should be of "
@@ -164,7 +164,7 @@ def ordered(problems: list[Question]) -> list[Question]:
     return sorted(problems, key=lambda p: hashlib.sha256(p.prompt.encode()).digest())
 
 
-def folder_of(settings: params.Task) -> Path | None:
+def folder_of(settings: schema.Task) -> Path | None:
     """Where a task's files are: `task.data`, else $COMPANION_DATA_DIR; None: on the hub."""
     folder = settings.data or os.environ.get("COMPANION_DATA_DIR")
     return Path(folder) if folder else None

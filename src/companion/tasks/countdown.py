@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerFast
 
-    from companion import params
+    from companion import schema
 
 OPERATORS = ("+", "-", "*", "/")
 LARGEST = 100
@@ -235,12 +235,12 @@ def suites(split: str) -> list[str]:
     return [*SUITES, OOD]
 
 
-def training(settings: params.Task) -> list[Question]:
+def training(settings: schema.Task) -> list[Question]:
     """`task.train_problems` questions, in equal parts of the suites."""
     return [_question(*pair) for pair in training_set(settings.train_problems)]
 
 
-def questions(settings: params.Task, split: str, suite: str, count: int) -> list[Question]:
+def questions(settings: schema.Task, split: str, suite: str, count: int) -> list[Question]:
     """The first `count` of a suite; ValueError where it has fewer."""
     return [_question(suite, problem) for problem in problems(split, suite, count)]
 
@@ -268,7 +268,7 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def source(settings: params.Task, split: str) -> dict[str, Any]:
+def source(settings: schema.Task, split: str) -> dict[str, Any]:
     """Nothing was downloaded: the problems come from fixed seeds."""
     return {}
 

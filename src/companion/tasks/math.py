@@ -15,7 +15,7 @@ from companion.tasks import Question, benchmarks
 if TYPE_CHECKING:
     import pandas as pd
 
-    from companion import params
+    from companion import schema
 
 TRAINING = benchmarks.TRAINING
 SUITES = ("MATH-500", "AIME24", "AIME25", "AIME26", "OlymMATH")
@@ -31,7 +31,7 @@ def suites(split: str) -> list[str]:
     return [*SUITES, OOD] if split == "test" else [TRAINING]
 
 
-def training(settings: params.Task) -> list[Question]:
+def training(settings: schema.Task) -> list[Question]:
     """`task.train_problems` of DAPO-Math-17K, in the order of their hashes, so a subset is random.
 
     Raises:
@@ -46,7 +46,7 @@ def training(settings: params.Task) -> list[Question]:
     return problems[: settings.train_problems]
 
 
-def questions(settings: params.Task, split: str, suite: str, count: int | None) -> list[Question]:
+def questions(settings: schema.Task, split: str, suite: str, count: int | None) -> list[Question]:
     """The first `count` of a suite, all if it has no more or `count` is None."""
     if split == "test":
         return list(_loaded(suite, benchmarks.folder_of(settings))[0][:count])
@@ -67,7 +67,7 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     return grading.verdicts(answers, golds)[["correct", "math_dapo", "stated"]]
 
 
-def source(settings: params.Task, split: str) -> dict[str, Any]:
+def source(settings: schema.Task, split: str) -> dict[str, Any]:
     """Of a split's data sets: where they came from, their revisions, the hash of their content."""
     names = [suite for suite in suites(split) if suite not in settings.leave_out]
     return {name: _loaded(name, benchmarks.folder_of(settings))[1] for name in names}

@@ -1,0 +1,1 @@
+"""The `companion` command: what its words do; `app` reads them."""

@@ -1,0 +1,175 @@
+"""The command line, `companion --help`: its words and options, and what becomes of an error.
+
+Knows nothing of what a command does: that is imported when it is called, for it takes seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import companion
+
+app = typer.Typer(
+    help=companion.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ProfileName = Annotated[
+    str, typer.Option(help="A file of params/: laptop, smoke, qwen3-4b, …", show_default=True)
+]
+Seed = Annotated[
+    int | None, typer.Option(help="The training seed; the profile's own if not given.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Another value for a field of the profile, such as reheat.tau=1.3. Repeatable.",
+    ),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"companion {companion.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which, and end."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def reproduce(
+    profile: ProfileName = "laptop",
+    seed: Seed = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NOTEBOOK", help="This notebook alone, such as 02_reheat. Repeatable."
+        ),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p",
+            metavar="NAME VALUE",
+            help="A parameter for each notebook that has it, such as tau 1.3. Repeatable.",
+        ),
+    ] = None,
+    changes: Changes = None,
+) -> None:
+    """Run the notebooks in order and bind them into one page. Finished runs are reused."""
+    from companion.commands import reproduce as command
+
+    command.run(profile, seed, only or [], _pairs(parameter, "-p"), _pairs(changes, "--set"))
+
+
+@app.command()
+def publish(profile: ProfileName = "laptop", seed: Seed = None) -> None:
+    """Copy a finished seed to results/, then redraw from there."""
+    from companion import params
+    from companion.commands import publish as command
+
+    target = command.publish(params.load(profile, {"seed": seed}))
+    print(f"published to {target.relative_to(params.ROOT)}/")
+
+
+@app.command()
+def figures(profile: ProfileName = "laptop") -> None:
+    """Redraw tables, figures and report.html from the published measurements; trains nothing."""
+    from companion import exhibits, params
+
+    target = exhibits.redraw(profile)
+    print(f"redrawn: {target.relative_to(params.ROOT)}/tables, figures and report.html")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of an evaluation: runs/…/evaluate-…")],
+    folder: Annotated[Path, typer.Argument(help="Where to write.")],
+) -> None:
+    """Write an evaluation in the format of lm-evaluation-harness."""
+    from companion import runs
+    from companion.commands import export as command
+
+    print(command.export(runs.read_run(run), folder))
+
+
+@app.command()
+def doctor(profile: ProfileName = "laptop", changes: Changes = None) -> None:
+    """Does this machine have what a profile needs? Ends with status 1 if anything is missing."""
+    from companion import params
+    from companion.commands import doctor as command
+
+    complete = command.report(params.load(profile, changes=dict(_pairs(changes, "--set"))))
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def plan(profile: ProfileName = "laptop", changes: Changes = None) -> None:
+    """What a profile takes: memory, tokens, hours, disk, and the commands; starts nothing."""
+    from companion import params
+    from companion.commands import plan as command
+
+    command.report(params.load(profile, changes=dict(_pairs(changes, "--set"))))
+
+
+def _pairs(words: list[str] | None, option: str) -> list[tuple[str, object]]:
+    """NAME=VALUE each; values as papermill reads them, and for fields of a profile as YAML."""
+    import yaml
+    from papermill.cli import _resolve_type  # what `papermill -p` makes of a word
+
+    read = yaml.safe_load if option == "--set" else _resolve_type
+    pairs = []
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{option} is '{word}' and must give a name its value")
+        try:
+            pairs.append((name, read(value)))
+        except yaml.YAMLError:
+            raise ValueError(f"{option} is '{word}', whose value is no YAML; quote it") from None
+    return pairs
+
+
+def joined(words: list[str]) -> list[str]:
+    """`-p NAME VALUE`, as papermill has it, in the one word that Typer can repeat."""
+    found: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        found.append(word)
+        if word == "-p" and (name := next(rest, None)) is not None:
+            value = None if "=" in name else next(rest, None)
+            found.append(name if value is None else f"{name}={value}")
+    return found
+
+
+def main() -> None:
+    """Run the command line; what is wrong with the input is one sentence, and exit status 2.
+
+    That is what ValueError (NotFinished among them) and OSError say here: a name that does not
+    exist, a value that cannot be, a file that is missing or cannot be read.
+    """
+    try:
+        app(joined(sys.argv[1:]))
+    except (ValueError, OSError) as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"companion: {' '.join(str(error).split())}", markup=False, highlight=False
+        )
+        sys.exit(2)

@@ -1,0 +1,124 @@
+"""Copy what this machine measured to results/<profile>/, then redraw from there.
+
+Training never touches results/. A run that is already published is left as it is; another
+measurement for the same part of the same seed's study is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from companion import exhibits
+from companion.analysis.measure import MEASUREMENTS
+from companion.commands.reproduce import executed_folder
+from companion.exhibits.registry import EXHIBITS
+from companion.params import ROOT
+from companion.runs import NotFinished, Run, finished_only
+from companion.schema import Profile
+from companion.study import roles
+from companion.study.roles import INDEX, Evidence
+
+KEPT = ("run.json", "metrics.jsonl", "samples.parquet", MEASUREMENTS)
+"""What is published of a run. Checkpoints are not (the base and one collapsed policy apart)."""
+
+
+def publish(profile: Profile) -> Path:
+    """Publish one seed: its study, its analyses if they are made, and redrawn results.
+
+    index.csv says which part each run plays. Executed notebooks come along.
+
+    Raises:
+        ValueError: the study of this seed is not finished here, another measurement of a part
+            of it is published already, or an executed notebook shows another table or figure
+            than its runs give.
+    """
+    target = ROOT / "results" / profile.name
+    evidence = _finished(profile)
+    rows = evidence.index.assign(run=[run.name for run in evidence.index["run"]])
+    rows = _with_earlier(rows, target / INDEX)
+    executed = executed_folder(profile)
+    check_executed(profile, evidence, executed)
+    for run in evidence.index["run"]:
+        _copy(run, target / "runs" / run.name)
+    rows.to_csv(target / INDEX, index=False)
+    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}")
+    return exhibits.redraw(profile.name)
+
+
+def check_executed(profile: Profile, evidence: Evidence, executed: Path) -> None:
+    """ValueError unless the executed notebooks show what is drawn from the same runs today."""
+    for exhibit in EXHIBITS:
+        path = executed / f"{exhibit.notebook}.ipynb"
+        behind = evidence.of(exhibit.roles, every_seed=True)
+        shown = behind and path.exists() and exhibit.make(profile, behind)
+        if shown and not all(bundle in _displayed(path) for bundle in shown.displays()):
+            raise ValueError(
+                f"{path.name} was executed before the last change: it shows another {exhibit.name} "
+                "than its runs give; execute it again with: companion reproduce --profile "
+                f"{profile.name} --seed {profile.seed} --only {path.stem}"
+            )
+
+
+def _displayed(path: Path) -> list[dict[str, str]]:
+    """What an executed notebook shows, by MIME type."""
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [
+        {kind: words.strip("\n") for kind, words in output["data"].items()}
+        for output in outputs
+        if output["output_type"] == "display_data"
+    ]
+
+
+def _finished(profile: Profile) -> Evidence:
+    """The seed's runs; nothing is made."""
+    with finished_only():
+        study = roles.made(profile, roles.STUDY)
+        try:
+            return roles.made(profile, roles.STUDY | roles.ANALYSES)
+        except NotFinished as error:
+            print(f"only the study is published, without the analyses of notebooks 05 on: {error}")
+            return study
+
+
+def _copy(run: Run, folder: Path) -> None:
+    if folder.exists():
+        return
+    partial = folder.with_suffix(".partial")  # a half-copied run must not count as published
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in KEPT:
+        if (run.folder / name).exists():
+            shutil.copy2(run.folder / name, partial / name)
+    partial.rename(folder)
+
+
+def _copy_notebooks(executed: Path, folder: Path) -> None:
+    """The executed notebooks without papermill's note of where on this machine they were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in executed.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for place in ("input_path", "output_path"):
+            notebook.metadata.get("papermill", {}).pop(place, None)
+        nbformat.write(notebook, folder / path.name)
+
+
+def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:
+    """The rows and what the index holds already; ValueError if they name another run for a part."""
+    if not index.exists():
+        return rows
+    part = ["seed", "role", "key"]
+    earlier = pd.read_csv(index, keep_default_na=False)
+    both = earlier.merge(rows, on=part, suffixes=("", "_here"))
+    if len(other := both[both["run"] != both["run_here"]]):
+        first = other.iloc[0]
+        raise ValueError(
+            f"results hold {first['run']}, another measurement of {first['run_here']}; to replace "
+            f"seed {first['seed']}, remove its rows from {index.name} and its runs by hand"
+        )
+    together = pd.concat([earlier, rows]).drop_duplicates(part)
+    return together.sort_values("seed", kind="stable")

@@ -1,0 +1,145 @@
+"""Run the notebooks in order, keep the executed copies, and bind them into one HTML page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from companion import params, runs
+from companion.params import ROOT
+from companion.schema import Profile
+
+NOTEBOOKS = ROOT / "notebooks"
+OWN = {"profile": "--profile", "seed": "--seed", "changes": "--set"}
+"""Parameters of every notebook that have an option of their own."""
+
+
+def run(
+    profile: str,
+    seed: int | None,
+    only: Sequence[str],
+    parameters: Sequence[tuple[str, object]],
+    changes: Sequence[tuple[str, object]],
+) -> Path:
+    """Execute the notebooks; returns the folder with the executed copies and report.html.
+
+    Finished runs are reused and interrupted ones resume, so a second call trains nothing.
+
+    Args:
+        only: names of notebooks; all of them if empty.
+        parameters: of notebooks; each goes to those that have it.
+        changes: of fields of the profile; every notebook sees them, and a run's identity with it.
+
+    Raises:
+        ValueError: no such profile, field, notebook or parameter; nothing has been started then.
+        SystemExit: a cell failed.
+    """
+    settings = params.load(profile, {"seed": seed}, dict(changes))
+    # Before any kernel starts: two torch processes on two cores, each with two threads of its
+    # own choosing, slow each other down tenfold.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.hardware.threads))
+    given = {"profile": profile, "seed": settings.seed, "changes": dict(changes) or None}
+    work = [
+        (path, {name: given[name] for name in OWN} | asked)
+        for path, asked in shared_out(notebooks(only), dict(parameters)).items()
+    ]
+    folder = executed_folder(settings, dict(parameters))
+    executed = [execute(path, folder / path.name, values) for path, values in work]
+    page = folder / "report.html"
+    page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
+    print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")
+    return folder
+
+
+def executed_folder(profile: Profile, parameters: Mapping[str, object] | None = None) -> Path:
+    """Where executed notebooks are kept; with other settings than the profile's, elsewhere."""
+    other = "".join(
+        f"-{name}-{runs.slug(str(value))}" for name, value in (parameters or {}).items()
+    )
+    name = f"notebooks-seed{profile.seed}{params.variant(profile)}{other}"
+    return ROOT / "runs" / profile.name / name
+
+
+def notebooks(only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks in order, or those named in `only`; ValueError for a name that is none."""
+    every = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    unknown = [name for name in only if name not in every]
+    if unknown:
+        raise ValueError(f"notebook '{unknown[0]}' does not exist; use one of {', '.join(every)}")
+    return [path for name, path in every.items() if not only or name in only]
+
+
+def shared_out(
+    paths: Sequence[Path], parameters: Mapping[str, object]
+) -> dict[Path, dict[str, object]]:
+    """Which of the parameters each notebook gets: those that its parameters cell has.
+
+    Raises:
+        ValueError: a parameter that none of them has, or that is an option of its own.
+    """
+    known = {path: papermill.inspect_notebook(str(path)) for path in paths}
+    every = list(dict.fromkeys(name for names in known.values() for name in names))
+    for name, value in parameters.items():
+        if name in OWN:
+            raise ValueError(f"-p {name} is {value!r}; give it by {OWN[name]}")
+        if name not in every:
+            which = paths[0].name if len(paths) == 1 else "any of the notebooks"
+            raise ValueError(f"'{name}' is no parameter of {which}; known: {', '.join(every)}")
+    return {
+        path: {name: value for name, value in parameters.items() if name in names}
+        for path, names in known.items()
+    }
+
+
+def execute(notebook: Path, output: Path, parameters: Mapping[str, object]) -> Path:
+    """Execute one notebook with papermill; its output streams to this process's stdout.
+
+    Raises:
+        SystemExit: a cell failed, which is said in one sentence; `output` holds all up to it.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    print(f"\n== {notebook.stem}", flush=True)
+    with TemporaryDirectory(prefix="kernel-") as sockets:
+        # jupyter_client frees the TCP ports it chose before the kernel takes them, so a process
+        # beside (Ray opens hundreds) can take one: the kernel dies. Files are the kernel's own.
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/socket"}})
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                dict(parameters),
+                cwd=str(notebook.parent),
+                log_output=True,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                progress_bar=False,
+                config=ipc,
+            )
+        except PapermillExecutionError as error:
+            raise SystemExit(
+                f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue}\n"
+                f"All up to it is in {output.relative_to(ROOT)}; the next call goes on from there."
+            ) from None
+    return output
+
+
+def bind(executed: list[Path], title: str) -> str:
+    """One HTML page with all cells of the executed notebooks, in order."""
+    book = nbformat.v4.new_notebook()
+    for path in executed:
+        book.cells += nbformat.read(path, as_version=4).cells
+    exporter = HTMLExporter(
+        config=Config({"TagRemovePreprocessor": {"remove_cell_tags": ["injected-parameters"]}}),
+        embed_images=True,
+    )
+    body, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
+    return body

@@ -1,0 +1,94 @@
+"""What an exhibit is: a module of this package says which runs it needs and what it shows of them.
+
+Knows no exhibit by name: those are listed in `registry`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from companion.exhibits import text
+from companion.schema import Profile
+from companion.study.roles import Evidence
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exhibit's picture or table, what it says, and the paper's own numbers."""
+
+    figure: Figure | None = None
+    data: pd.DataFrame | None = None
+    """The tidy numbers behind the figure."""
+    table: pd.DataFrame | None = None
+    """For a table: its cells, Estimates or plain."""
+    spec: str = ".1f"
+    """How the table's Estimates are written."""
+    as_text: pd.DataFrame | None = None
+    """The table as page and notebook show it; None: `text.show`."""
+    sentence: str = ""
+    """What was measured, beside what the paper reports; written from the measurements."""
+    reported: pd.DataFrame | None = None
+    """The paper's own table, to stand beside it."""
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Further tables by name, saved beside it."""
+
+    @property
+    def written(self) -> pd.DataFrame | None:
+        """The table as text."""
+        if self.table is None or self.as_text is not None:
+            return self.as_text
+        return text.show(self.table, self.spec)
+
+    def displays(self) -> list[dict[str, str]]:
+        """What a notebook shows, in order: a bundle of representations by MIME type each."""
+        shown = [_picture(self.figure)] if self.figure else []
+        shown += [_frame(self.written)] if self.written is not None else []
+        for name, table in self.more.items():
+            shown += [_words(f"`{name}`"), _frame(text.show(table))]
+        if self.reported is not None:
+            shown += [_words("The paper:"), _frame(self.reported)]
+        return shown + ([_words(f"> {self.sentence}")] if self.sentence else [])
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        for bundle in self.displays():
+            display(bundle, raw=True)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A table or figure."""
+
+    name: str
+    """What its files are called, such as "fig03" or "table2"."""
+    title: str
+    notebook: str
+    roles: tuple[str, ...]
+    """The runs it needs (`companion.study.roles`)."""
+    make: Callable[[Profile, Evidence], Shown | None]
+    """Draws it from these runs; None where the profile leaves nothing to show."""
+    alt: str = ""
+    """For a figure: what it shows, for those who cannot see it."""
+    every_seed: bool = False
+    """Over all published seeds, or of the first that has its runs."""
+
+
+def _picture(figure: Figure) -> dict[str, str]:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+
+
+def _frame(table: pd.DataFrame) -> dict[str, str]:
+    return {"text/html": table.to_html(), "text/plain": table.to_string()}
+
+
+def _words(words: str) -> dict[str, str]:
+    return {"text/markdown": words, "text/plain": words}

@@ -1,0 +1,70 @@
+"""Where exhibits are kept: figures/<name>.{png,svg,csv} and tables/<name>.{csv,md} in a folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from companion import params
+from companion.exhibits.exhibit import Shown
+from companion.exhibits.text import holds_estimates, show, tidy
+from companion.schema import Profile
+
+
+def folder(profile: Profile) -> Path:
+    """Where a notebook leaves its exhibits; other settings than the profile's own go elsewhere."""
+    name = f"report-seed{profile.seed}{params.variant(profile)}"
+    return params.ROOT / "runs" / profile.name / name
+
+
+def keep(profile: Profile, name: str, shown: Shown) -> Shown:
+    """Save what a notebook is about to show; returns it."""
+    save(folder(profile), name, shown)
+    return shown
+
+
+def save(to: Path, name: str, shown: Shown) -> None:
+    """Write an exhibit's files below `to`."""
+    if shown.figure is not None and shown.data is not None:
+        save_figure(to / "figures", name, shown.figure, shown.data)
+    if shown.table is not None:
+        save_table(to / "tables", name, shown.table, shown.spec)
+    for other, table in shown.more.items():
+        save_table(to / "tables", other, table)
+
+
+def save_figure(to: Path, name: str, figure: Figure, data: pd.DataFrame) -> None:
+    """The picture as PNG and SVG, the numbers behind it as CSV."""
+    to.mkdir(parents=True, exist_ok=True)
+    figure.savefig(to / f"{name}.png")
+    svg = to / f"{name}.svg"
+    figure.savefig(svg, metadata={"Date": None})
+    svg.write_text(_numbered(svg.read_text()))
+    data.to_csv(to / f"{name}.csv", index=False)
+
+
+def save_table(to: Path, name: str, table: pd.DataFrame, spec: str = ".1f") -> None:
+    """Its numbers as CSV, and as Markdown to read (Estimates formatted by `spec`)."""
+    to.mkdir(parents=True, exist_ok=True)
+    if not holds_estimates(table):
+        table.to_csv(to / f"{name}.csv")
+        (to / f"{name}.md").write_text(table.to_markdown() + "\n")
+        return
+    tidy(table).to_csv(to / f"{name}.csv", index=False)
+    written = show(table, spec)
+    written.columns = [" ".join(c) if isinstance(c, tuple) else c for c in written.columns]
+    (to / f"{name}.md").write_text(written.to_markdown() + "\n")
+
+
+def _numbered(svg: str) -> str:
+    """An SVG whose hashed identifiers are numbers, in order.
+
+    matplotlib hashes clip rectangles to the last bit, in which the layout's solver differs from
+    run to run.
+    """
+    hashed = dict.fromkeys(re.findall(r'id="([a-z][0-9a-f]{10})"', svg))
+    numbers = {name: f"{name[0]}{i}" for i, name in enumerate(hashed)}
+    return re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: numbers.get(found[0], found[0]), svg)

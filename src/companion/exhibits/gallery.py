@@ -1,0 +1,37 @@
+"""Exhibits put up: one in a notebook, from this seed's runs; all again from what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from companion import params
+from companion.exhibits import files, page, registry
+from companion.exhibits.exhibit import Shown
+from companion.exhibits.page import Placed
+from companion.schema import Profile
+from companion.study import roles
+
+
+def show(profile: Profile, name: str) -> Shown | None:
+    """The exhibit `name` of this seed, kept in runs/; None if the profile has nothing to show.
+
+    Makes what is missing of its runs.
+    """
+    exhibit = registry.find(name)
+    shown = exhibit.make(profile, roles.made(profile, exhibit.roles))
+    return shown and files.keep(profile, name, shown)
+
+
+def redraw(profile: str) -> Path:
+    """Write results/<profile>/: tables, figures, report.html; ValueError if nothing is published."""
+    settings, evidence = params.load(profile), roles.published(profile)
+    target = params.ROOT / "results" / profile
+    placed = []
+    for exhibit in registry.EXHIBITS:
+        behind = evidence.of(exhibit.roles, every_seed=exhibit.every_seed)
+        shown = behind and exhibit.make(settings, behind)
+        if behind and shown:
+            files.save(target, exhibit.name, shown)
+            placed.append(Placed(exhibit, shown, behind))
+    page.write(target, profile, evidence.seeds, placed)
+    return target

@@ -1,0 +1,47 @@
+"""Ours: the out-of-distribution suite, for every policy of Table 1."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from companion import tasks
+from companion.analysis import accuracy
+from companion.exhibits import headline
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.headline import HEADLINE
+from companion.schema import Profile
+from companion.study import arms
+from companion.study.roles import Evidence
+
+
+def make(profile: Profile, evidence: Evidence) -> Shown | None:
+    suite = tasks.ood(profile)
+    if suite is None:  # left out
+        return None
+    rows, resamples = headline.samples(evidence), profile.evaluation.bootstrap
+    table = accuracy.table(rows, [suite], resamples)["Avg"]
+    gains = accuracy.gains(rows, [suite], arms.DAPO, resamples)
+    seeds = accuracy.by_seed(rows, [suite]).loc["Collapsed"]
+    return Shown(table=table, sentence=sentence(table, gains, seeds))
+
+
+def sentence(table: pd.DataFrame, gains: pd.DataFrame, collapsed_by_seed: pd.Series) -> str:
+    """Args: the suite's table and gains over continued DAPO; the collapsed policy's avg by seed."""
+    base, collapsed = (table.loc[row].iloc[0] for row in ("Base", "Collapsed"))
+    each = ", ".join(f"{value:.1f}" for value in collapsed_by_seed)
+    return (
+        f"On problems of a kind never trained on the base policy gets {base:.1f}% of its samples "
+        f"right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL then stands "
+        f"{gains.loc[HEADLINE].iloc[0]:+.1f} points from continued DAPO; the paper evaluates GPQA for "
+        "its reheating checkpoints only (Fig. 4)."
+    )
+
+
+EXHIBIT = Exhibit(
+    name="ood",
+    title="Out of distribution (percent)",
+    notebook="04_evaluate",
+    roles=("evaluations",),
+    make=make,
+    every_seed=True,
+)

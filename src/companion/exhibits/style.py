@@ -1,0 +1,72 @@
+"""What all figures share: colours, fonts, and a canvas that a notebook shows once."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe-Ito: distinct for colour-blind readers; every arm keeps its colour in every figure.
+COLOURS = {
+    "Base": "#999999",
+    "Collapsed": "#000000",
+    "+DAPO": "#000000",
+    "+DAPO, optimizer kept": "#009E73",
+    "+DAPO w/ RR": "#E69F00",
+    "+DAPO w/ PR-FKL": "#0072B2",
+    "+DAPO w/ PR-RKL": "#56B4E9",
+    "+DAPO w/ PR-scale": "#D55E00",
+    "+DAPO w/ PR-scale*": "#CC79A7",
+}
+FKL, RKL = COLOURS["+DAPO w/ PR-FKL"], COLOURS["+DAPO w/ PR-RKL"]
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "companion",
+}
+
+
+def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
+    sns.set_theme(context="paper", style="ticks", rc=STYLE)
+    figure, axes = plt.subplots(*args, layout="constrained", **kwargs)
+    plt.close(figure)  # a notebook shows the returned Figure once, not twice
+    return figure, np.atleast_1d(axes)
+
+
+def estimates(axis: Axes, estimates: pd.Series) -> None:
+    """A dot and its interval for each labelled Estimate, the first label on top."""
+    for place, (label, estimate) in enumerate(estimates.items()):
+        colour = COLOURS.get(label, "#555555")
+        axis.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
+        axis.plot(estimate.value, place, "o", color=colour)
+    axis.axvline(0, color="0.6", linewidth=1, zorder=0)
+    names = [label.removeprefix("+DAPO w/ ") for label in estimates.index]
+    axis.set_yticks(range(len(estimates)), names)
+    axis.invert_yaxis()
+
+
+def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
+    """A run's entropy over its steps, with its interval over prompts."""
+    axis.fill_between(
+        rows["step"],
+        rows["entropy_low"],
+        rows["entropy_high"],
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
+    axis.plot(rows["step"], rows["token_entropy"], "o-", color=colour, markersize=3, label=label)
+    axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,77 @@
+"""Table 6: what reheating costs beside RL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from companion import paper
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.runs import Run
+from companion.schema import Profile
+from companion.study.roles import Evidence
+
+
+def make(profile: Profile, evidence: Evidence) -> Shown:
+    table = cost(evidence.by_key("training"), evidence.by_key("reheated")["PR-FKL"], profile)
+    return Shown(
+        table=table,
+        as_text=table.round(2).astype(object).fillna(""),
+        sentence=sentence(table),
+        reported=paper.table6().astype(object).fillna("").set_index("model"),
+    )
+
+
+def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.DataFrame:
+    """Table 6: what reheating costs beside RL, from the runs' own clocks.
+
+    A row a stage. RL is the whole of the run to collapse and its plain continuation. Seconds a
+    step are the median without starting up, saving and measuring, hours of steps their sum (the
+    paper's hours) and hours in all the runs' own, with all of that. The paper divides reheating's
+    seconds by 1024 / 64, answers by prompts; the last column is per answer on both sides, RL's
+    being prompts x responses.
+    """
+    rl, heat = profile.rl, profile.reheat
+    stages = {
+        "RL": (
+            [training["Collapsed"], training["+DAPO"]],
+            rl.batch_size,
+            rl.batch_size * rl.responses_per_prompt,
+        ),
+        "OPSD": ([reheated], heat.batch_size, heat.batch_size),
+    }
+    rows = {}
+    for stage, (made, batch, answers) in stages.items():
+        seconds = pd.concat([run.metrics["seconds"].dropna() for run in made])
+        rows[stage] = {
+            "batch size": batch,
+            "steps": len(seconds),
+            "s a step": seconds.median(),
+            "hours of steps": seconds.sum() / 3600,
+            "hours in all": sum(run.record["seconds"] for run in made) / 3600,
+            "s a step at RL's batch size": seconds.median() * rl.batch_size / batch,
+            "s per 1,000 answers": 1000 * seconds.median() / answers,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    share = 100 * table.loc["OPSD", "hours of steps"] / table.loc["RL", "hours of steps"]
+    return table.assign(**{"share of RL (%)": [None, share]})
+
+
+def sentence(cost: pd.DataFrame) -> str:
+    share = cost.loc["OPSD", "share of RL (%)"]
+    answers = cost["s per 1,000 answers"]
+    return (
+        f"Reheating's steps take {share:.0f}% of the time of RL's here (the paper: 15 to 17%), and "
+        f"{answers['OPSD']:.1f} s per 1,000 answers beside RL's {answers['RL']:.1f}; the paper's own "
+        "comparison divides answers by prompts (see the audit in notebook 10)."
+    )
+
+
+EXHIBIT = Exhibit(
+    name="table6",
+    title="Table 6: cost",
+    notebook="10_cost",
+    roles=("training", "reheated"),
+    make=make,
+)

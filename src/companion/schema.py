@@ -1,0 +1,243 @@
+"""Every setting of the study, typed and described; what cannot be is refused with one sentence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hardware(Section):
+    """Where the frameworks run."""
+
+    platform: Literal["cpu", "gpu"]
+    gpus_per_node: PositiveInt = 1
+    nodes: PositiveInt = 1
+    tensor_parallel: PositiveInt = 1
+    """GPUs that share one vLLM engine in the evaluation; the others answer beside it."""
+    threads: PositiveInt = 2
+    """Cores to use (CPU platform): verl's ranks, one thread each; OpenMP threads elsewhere."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Hardware:
+        if self.gpus_per_node % self.tensor_parallel:
+            raise ValueError(
+                f"tensor_parallel is {self.tensor_parallel} and must divide gpus_per_node "
+                f"({self.gpus_per_node})"
+            )
+        return self
+
+
+class Task(Section):
+    """Problems, and the policies the study starts from."""
+
+    name: Literal["countdown", "math"]
+    base: str
+    """The base policy: a folder below the repository, or a model of the Hugging Face hub."""
+    collapsed: str | None = None
+    """A shipped collapsed policy, used when no collapse run of this profile is finished."""
+    data: str | None = None
+    """Folder with the data sets (mathematics); None: $COMPANION_DATA_DIR, and without it the hub."""
+    train_problems: PositiveInt
+    validation_problems: PositiveInt
+    """Validation problems a suite: for choosing settings, never for reporting."""
+    test_problems: PositiveInt | None
+    """Test problems a suite: for reporting, never for choosing; None: all there are."""
+    leave_out: list[str] = []
+    """Suites that are not asked, such as GPQA Main by those who have no access to it."""
+    max_prompt_tokens: PositiveInt
+
+
+class Collapse(Section):
+    """When RL counts as collapsed (§4.1)."""
+
+    entropy: PositiveFloat
+    """Collapsed once the mean token entropy falls below this many nats."""
+    check_every: PositiveInt
+    """RL steps between two saved and measured checkpoints."""
+    max_steps: PositiveInt
+
+
+Arm = Literal[
+    "+DAPO",
+    "+DAPO w/ RR",
+    "+DAPO w/ PR-RKL",
+    "+DAPO w/ PR-FKL",
+    "+DAPO w/ PR-scale",
+    "+DAPO w/ PR-scale*",
+    "+DAPO, optimizer kept",
+]
+"""RL resumed from the collapsed policy, by its row of Table 1, in the paper's order.
+
+PR-scale and the one that takes over the optimizer of the run to collapse are ours.
+"""
+
+
+class RL(Section):
+    """verl DAPO (Table 3)."""
+
+    learning_rate: PositiveFloat
+    warmup_steps: NonNegativeInt
+    weight_decay: NonNegativeFloat
+    batch_size: PositiveInt
+    """Prompts a step."""
+    responses_per_prompt: PositiveInt
+    mini_batch_size: PositiveInt
+    clip_low: PositiveFloat
+    clip_high: PositiveFloat
+    clip_c: PositiveFloat
+    gradient_clip: PositiveFloat
+    max_response_tokens: PositiveInt
+    overlong_buffer_tokens: NonNegativeInt
+    overlong_penalty: NonNegativeFloat
+    rollout_temperature: PositiveFloat
+    rollout_top_p: PositiveFloat = Field(le=1)
+    rollout_engine: Literal["transformers", "vllm"]
+    dynamic_sampling: bool
+    collapse: Collapse
+    continued_steps: PositiveInt
+    """RL steps of every arm that branches from the collapsed policy."""
+    rr_temperature: PositiveFloat
+    """Rollout temperature of the rollout-reheating arm (RR)."""
+    arms: list[Arm]
+    """What is continued from the collapsed policy; plain DAPO, which all are compared with, leads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RL:
+        unique = len(set(self.arms)) == len(self.arms)
+        if self.arms[:1] != ["+DAPO"] or "+DAPO w/ PR-FKL" not in self.arms or not unique:
+            raise ValueError(
+                f"arms is {self.arms} and must begin with '+DAPO', hold '+DAPO w/ PR-FKL', the "
+                "method, and name every arm once"
+            )
+        return self
+
+
+class Reheat(Section):
+    """ms-swift GKD (Table 4)."""
+
+    tau: PositiveFloat
+    optimizer: Literal["adamw", "sgd"]
+    """The method's is AdamW; plain SGD shows the gradients' scale, which AdamW cancels (Fig. 7)."""
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    adam_beta2: PositiveFloat = Field(lt=1)
+    gradient_clip: PositiveFloat
+    batch_size: PositiveInt
+    """On-policy rollouts an update."""
+    micro_batch_size: PositiveInt
+    max_completion_tokens: PositiveInt
+    recovery_entropy: PositiveFloat | None
+    """Stop at the first checkpoint whose mean token entropy (nats) reaches this; None: never."""
+    ceiling_entropy: PositiveFloat | None
+    """Give up before divergence (App. D), once a checkpoint is above this many nats; None: never."""
+    max_steps: PositiveInt
+    check_every: PositiveInt
+    """Updates between two saved and measured checkpoints."""
+    keep_checkpoints: bool
+    """Keep every checkpoint, for the analyses of the path, or only the last ones."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Reheat:
+        check_tau(self.tau)
+        both = self.ceiling_entropy and self.recovery_entropy
+        if both and self.ceiling_entropy <= self.recovery_entropy:
+            raise ValueError(
+                f"ceiling_entropy is {self.ceiling_entropy} and must lie above recovery_entropy "
+                f"({self.recovery_entropy})"
+            )
+        return self
+
+
+class Entropy(Section):
+    """The one measure that decides collapse, gate and stop."""
+
+    prompts: PositiveInt
+    """Validation prompts, one T = 1 sample each."""
+
+
+class Evaluation(Section):
+    """Sampling of the held-out suites (Table 5)."""
+
+    samples: PositiveInt
+    temperature: PositiveFloat
+    top_p: PositiveFloat = Field(le=1)
+    max_new_tokens: PositiveInt
+    engine: Literal["transformers", "vllm"]
+    bootstrap: PositiveInt = 2000
+    """Resamples behind each interval."""
+
+
+class Analysis(Section):
+    """What the notebooks after 04 look at, and the runs that they add."""
+
+    problems: PositiveInt
+    """Test prompts, in equal parts of the suites."""
+    samples: PositiveInt
+    """Answers to each, at T = 1."""
+    checkpoints: PositiveInt = Field(ge=2)
+    """Reheating checkpoints looked at, evenly spaced, the first and the last among them."""
+    taus: list[PositiveFloat]
+    """Teacher temperatures compared (Fig. 8)."""
+    cooling_tau: PositiveFloat = Field(lt=1)
+    """The sharpening teacher's temperature (App. E)."""
+    sgd_learning_rate: PositiveFloat
+    """Of the plain-SGD control (Fig. 7)."""
+    base_steps: PositiveInt
+    """Reheating steps on the policy before any RL (Fig. 9)."""
+    long_batch_size: PositiveInt
+    long_steps: PositiveInt
+    """The long-horizon run, past the stop (App. D, Fig. 10)."""
+    scarce_problems: PositiveInt
+    """Training prompts of data-scarce RL (App. F, Fig. 13)."""
+    scarce_steps: PositiveInt
+    """RL steps on them before, and again after, the point where the arms part."""
+
+
+class Profile(Section):
+    name: str
+    about: str
+    seed: NonNegativeInt
+    hardware: Hardware
+    task: Task
+    rl: RL
+    reheat: Reheat
+    entropy: Entropy
+    evaluation: Evaluation
+    analysis: Analysis
+
+    @model_validator(mode="after")
+    def _check(self) -> Profile:
+        if self.task.name == "countdown" and not self.task.test_problems:
+            raise ValueError("task.test_problems is missing; countdown has no end, give a number")
+        if self.rl.batch_size % self.rl.mini_batch_size:
+            raise ValueError(
+                f"rl.mini_batch_size is {self.rl.mini_batch_size} and must divide "
+                f"rl.batch_size ({self.rl.batch_size})"
+            )
+        return self
+
+
+def check_tau(tau: float) -> float:
+    """`tau` if it can reheat (> 1) or cool (< 1) a policy; ValueError otherwise."""
+    if not tau > 0 or tau == float("inf"):
+        raise ValueError(f"tau is {tau} and must be a positive number, for example 1.2")
+    if tau == 1:
+        raise ValueError(
+            "tau is 1, which makes the teacher the student itself and leaves nothing to learn; "
+            "use tau > 1 to reheat (the paper: 1.2) or tau < 1 to cool"
+        )
+    return tau

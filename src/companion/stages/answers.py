@@ -1,0 +1,41 @@
+"""What an engine gives: answers, and the call that gets them. Knows nothing of any engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass
+class Answers:
+    """One entry a prompt, each a list over the answer's tokens (the end token included)."""
+
+    tokens: list[list[int]]
+    log_probs: list[list[float]]
+    """Nats, under softmax(logits / temperature) over the full vocabulary (before top-p)."""
+    entropies: list[list[float]]
+    """Nats, of softmax(logits): always at temperature 1, whatever was sampled at. Empty from vLLM."""
+    ended: list[bool]
+    """False where the answer was cut at the token limit."""
+    texts: list[str] = field(default_factory=list)
+    """Decoded without special tokens; filled by a `Sampler`."""
+
+
+class Sampler(Protocol):
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        first: int = 0,
+    ) -> Answers:
+        """One answer to each user message.
+
+        Args:
+            first: the number of the first prompt among all that share the seed: answers do not
+                depend on how prompts are divided into calls.
+        """

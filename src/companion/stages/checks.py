@@ -1,0 +1,86 @@
+"""What must hold before a stage starts: each refusal is one sentence, and nothing has been trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from companion import policies, tasks
+from companion.schema import Profile
+from companion.stages import verl_command
+
+
+def settings(profile: Profile) -> None:
+    """ValueError for a combination of settings that verl, or reheating after it, would trip over."""
+    rl, task = profile.rl, profile.task
+    if rl.batch_size > task.train_problems:
+        raise ValueError(
+            f"rl.batch_size is {rl.batch_size} and must not exceed task.train_problems "
+            f"({task.train_problems})"
+        )
+    if rl.responses_per_prompt < 2:
+        raise ValueError(
+            "rl.responses_per_prompt is 1 and must be at least 2: advantages compare answers to "
+            "the same prompt"
+        )
+    if rl.overlong_buffer_tokens >= rl.max_response_tokens:
+        raise ValueError(
+            f"rl.overlong_buffer_tokens is {rl.overlong_buffer_tokens} and must be smaller than "
+            f"rl.max_response_tokens ({rl.max_response_tokens})"
+        )
+    if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
+        raise ValueError(f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs")
+    _check_shares(profile)
+
+
+def _check_shares(profile: Profile) -> None:
+    """ValueError unless every rank, of reheating too, gets an equal share of each update."""
+    rl, heat, hardware = profile.rl, profile.reheat, profile.hardware
+    gpu = hardware.platform == "gpu"
+    each = "gpus_per_node" if gpu else "threads"
+    ranks = (hardware.gpus_per_node if gpu else verl_command.ranks(profile)) * hardware.nodes
+    updates = {
+        "rl.mini_batch_size x rl.responses_per_prompt": rl.mini_batch_size
+        * rl.responses_per_prompt,
+    }
+    if gpu:  # on a CPU ms-swift is one process
+        updates |= {
+            f"{name} / reheat.micro_batch_size": batch / heat.micro_batch_size
+            for name, batch in (
+                ("reheat.batch_size", heat.batch_size),
+                ("analysis.long_batch_size", profile.analysis.long_batch_size),
+            )
+        }
+    for name, answers in updates.items():
+        if answers % ranks:
+            raise ValueError(
+                f"hardware.{each} is {getattr(hardware, each)} and, times hardware.nodes "
+                f"({hardware.nodes}), must divide {name} ({answers:g}): every rank trains on an "
+                "equal share"
+            )
+
+
+def prompts(profile: Profile, policy: Path) -> None:
+    """ValueError if a training prompt is too long: verl would end there, ms-swift leave it out."""
+    from transformers import AutoTokenizer
+
+    asked = [question.prompt for question in tasks.training(profile)]
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    longest = max(map(len, policies.encode_prompts(tokenizer, asked)))
+    if longest > profile.task.max_prompt_tokens:
+        raise ValueError(
+            f"task.max_prompt_tokens is {profile.task.max_prompt_tokens} and the longest training "
+            f"prompt has {longest} tokens; raise it to that"
+        )
+
+
+def same_task(profile: Profile, policy: Path) -> Path:
+    """`policy` if it reads and writes the tokens of the profile's base policy, else ValueError."""
+    from transformers import AutoTokenizer
+
+    own, base = (AutoTokenizer.from_pretrained(path) for path in (policy, policies.base(profile)))
+    if own.get_vocab() != base.get_vocab() or own.chat_template != base.chat_template:
+        raise ValueError(
+            f"the policy in '{policy.name}' has another vocabulary or chat template than "
+            f"'{profile.task.base}'; give a policy that was trained from that base"
+        )
+    return policy

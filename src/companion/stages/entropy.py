@@ -1,0 +1,122 @@
+"""The one measure behind collapse, gate and stop: mean token entropy of a saved checkpoint, in nats."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from companion import runs, tasks
+from companion.schema import Profile
+from companion.statistics import Estimate, ratio_of_sums
+
+if TYPE_CHECKING:
+    from companion.stages.answers import Answers
+
+ENTROPY_SEED = 20260
+"""Common random numbers: every checkpoint is measured on the same prompts and uniforms."""
+RANKS = (
+    "RANK",
+    "LOCAL_",
+    "WORLD_SIZE",
+    "MASTER_",
+    "GROUP_",
+    "ROLE_",
+    "TORCHELASTIC_",
+    "ACCELERATE_",
+    "FSDP_",
+)
+"""What torchrun and accelerate tell a rank of ms-swift, and nobody else should hear."""
+
+
+def token_entropy(policy: Path, profile: Profile) -> Estimate:
+    """Mean token entropy in nats at T = 1: the one measure behind collapse, gate and stop.
+
+    One answer is sampled at T = 1, top-p 1, for each of `entropy.prompts` fixed validation
+    prompts (all suites in equal parts). Averaged over every sampled token up to and including
+    the end token, so long answers weigh more; the interval resamples prompts.
+
+    On GPUs vLLM samples, and it is measured in a process of its own, which frees them when it
+    ends: no trainer and no notebook must keep any.
+    """
+    if profile.hardware.platform == "cpu":
+        return measure_here(policy, profile)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, str(policy), profile.model_dump_json()],
+        env=own,
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode:
+        tail = "\n".join(child.stderr.strip().splitlines()[-15:])
+        raise RuntimeError(f"the token entropy of {policy.name} could not be measured:\n{tail}")
+    return Estimate(**json.loads(child.stdout.splitlines()[-1]))
+
+
+def measure_here(policy: Path, profile: Profile) -> Estimate:
+    """`token_entropy` in this process."""
+    from companion.stages.engines import opened
+
+    prompts = entropy_prompts(profile)
+    engine = {"cpu": "transformers", "gpu": "vllm"}[profile.hardware.platform]
+    with opened(policy, profile, engine) as sampler:
+        answers = sampler(
+            prompts,
+            max_new_tokens=profile.evaluation.max_new_tokens,
+            temperature=1.0,
+            top_p=1.0,
+            seed=ENTROPY_SEED,
+        )
+    sums = _entropy_sums(policy, prompts, answers)
+    return ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
+
+
+def _entropy_sums(policy: Path, prompts: list[str], answers: Answers) -> np.ndarray:
+    """The entropies of each answer's tokens, added up; read again where the engine reports none."""
+    if answers.entropies:
+        return np.array([sum(row) for row in answers.entropies])
+    from companion import objective
+    from companion.stages.reading import read, rollouts_of
+
+    sums = np.zeros(len(prompts))
+    for logits, _, row in read(policy, rollouts_of(policy, prompts, answers)):
+        np.add.at(sums, row, objective.entropy(logits).double().cpu().numpy())
+    return sums
+
+
+def measure(profile: Profile) -> dict[str, object]:
+    """What `token_entropy` depends on beside the policy, for a run's fingerprint."""
+    return {
+        "entropy_data": runs.text_hash(entropy_prompts(profile)),
+        "entropy_tokens": profile.evaluation.max_new_tokens,
+    }
+
+
+def entropy_row(measured: Estimate) -> dict[str, float]:
+    """The measure as columns of metrics.jsonl, in nats: token_entropy and its interval."""
+    return {
+        "token_entropy": measured.value,
+        "entropy_low": measured.low,
+        "entropy_high": measured.high,
+    }
+
+
+def entropy_prompts(profile: Profile) -> list[str]:
+    """The fixed validation prompts of the entropy measure."""
+    asked = tasks.mixed(profile, "validation", profile.entropy.prompts)
+    return [question.prompt for question in asked]
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            asdict(measure_here(Path(sys.argv[1]), Profile.model_validate_json(sys.argv[2])))
+        )
+    )

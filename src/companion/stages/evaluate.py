@@ -1,0 +1,192 @@
+"""Held-out problems, answered and judged: every sample of a policy, kept as it came."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from tqdm import tqdm
+
+from companion import params, policies, runs, tasks
+from companion.schema import Profile
+from companion.stages.entropy import measure, token_entropy
+
+if TYPE_CHECKING:
+    from companion.stages.answers import Answers
+
+
+def evaluate(
+    profile: Profile, policy: Path, label: str, split: str = "test", engine: str | None = None
+) -> runs.Run:
+    """Sample `policy` on the five suites and the out-of-distribution one; keep every sample.
+
+    The run's folder gets samples.parquet (one row a sample: suite, problem, sample, prompt, gold,
+    answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in
+    run.json, the policy's token entropy in nats.
+
+    Args:
+        label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
+        split: "validation" to choose settings, "test" to report.
+        engine: "transformers" or "vllm"; the profile's if None.
+    """
+    engine = profile.evaluation.engine if engine is None else engine
+    rows = _questions(profile, split)
+    settings = {
+        "split": split,
+        "seed": profile.seed,
+        "label": label,
+        "data": runs.text_hash(rows["prompt"]),
+        **profile.evaluation.model_dump(exclude={"bootstrap"}),
+        "engine": engine,
+        **measure(profile),
+    }
+    run = runs.open_run(
+        profile,
+        "evaluate",
+        f"{runs.slug(label)}-{split}-seed{profile.seed}",
+        settings,
+        {"policy": policies.check_policy(policy)},
+    )
+    if run.finished:
+        return run
+    with run.recording(data=tasks.source(profile, split)) as result:
+        samples = _sample(run, rows, profile, policy, engine)
+        _write_samples(run.folder / "samples.parquet", samples)
+        result["label"] = label
+        result["token_entropy"] = asdict(token_entropy(policy, profile))
+    for part in run.folder.glob("samples-*.parquet"):  # not before: a failed run resumes from them
+        part.unlink()
+    return run
+
+
+def evaluate_each(
+    profile: Profile, policies: dict[str, Path], split: str = "test"
+) -> dict[str, runs.Run]:
+    """`evaluate` for every policy, by its label."""
+    return {
+        label: evaluate(profile, policy, label, split)
+        for label, policy in tqdm(policies.items(), desc="evaluate", unit="policy")
+    }
+
+
+def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
+    """The policy's validation problems, answered through transformers and through vLLM.
+
+    On GPUs two of each suite: the loop through transformers is made for small policies.
+    """
+    if profile.hardware.platform == "gpu":
+        profile = params.change(profile, {"task.validation_problems": 2})
+    return [
+        evaluate(profile, policy, f"{label}, {engine}", "validation", engine)
+        for engine in ("transformers", "vllm")
+    ]
+
+
+def _questions(profile: Profile, split: str) -> pd.DataFrame:
+    """One row a sample to draw: suite, problem, sample, prompt, gold."""
+    samples = range(profile.evaluation.samples)
+    return pd.DataFrame(
+        [
+            {
+                "suite": question.suite,
+                "problem": question.key,
+                "sample": k,
+                "prompt": question.prompt,
+                "gold": question.gold,
+            }
+            for question in tasks.held_out(profile, split)
+            for k in samples
+        ]
+    )
+
+
+def _sample(
+    run: runs.Run, rows: pd.DataFrame, profile: Profile, policy: Path, engine: str
+) -> pd.DataFrame:
+    """The rows with the policy's answers, a suite at a time; suites of an earlier try are reused.
+
+    Adds answer, ended, tokens (their number), token_ids, and what `tasks.judge` says.
+    """
+    from companion.stages.engines import opened
+
+    settings, parts = profile.evaluation, []
+    with ExitStack() as stack:
+        sampler = None
+        for suite, asked in rows.groupby("suite", sort=False):
+            part = run.folder / f"samples-{runs.slug(suite)}.parquet"
+            if not part.exists():
+                sampler = sampler or stack.enter_context(opened(policy, profile, engine))
+                answers = sampler(
+                    asked["prompt"].tolist(),
+                    max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    top_p=settings.top_p,
+                    seed=profile.seed,
+                    first=int(asked.index[0]),
+                )
+                _write_samples(part, _judged(asked, answers, profile))
+            parts.append(part)
+    return pd.concat(map(pd.read_parquet, parts), ignore_index=True)
+
+
+def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataFrame:
+    verdicts = tasks.judge(profile, answers.texts, asked["gold"].tolist())
+    return asked.assign(
+        answer=answers.texts,
+        ended=answers.ended,
+        tokens=[len(tokens) for tokens in answers.tokens],
+        token_ids=answers.tokens,
+        **{name: verdicts[name].to_numpy() for name in verdicts},
+    )
+
+
+def _write_samples(path: Path, samples: pd.DataFrame) -> None:
+    partial = path.with_suffix(".partial")
+    samples.to_parquet(partial, index=False)
+    partial.replace(path)
+
+
+def as_asked(policy: Path, profile: Profile) -> str:
+    """The first validation problem as the policy reads it, in training and in evaluation alike."""
+    from transformers import AutoTokenizer
+
+    message = {"role": "user", "content": tasks.first_of_each(profile, "validation")[0].prompt}
+    return AutoTokenizer.from_pretrained(policy).apply_chat_template(
+        [message], tokenize=False, add_generation_prompt=True
+    )
+
+
+def disagreements(samples: pd.DataFrame) -> pd.DataFrame:
+    """Where a task's two graders differ: gold, stated, correct, math_dapo, count; maybe empty."""
+    from companion.tasks import grading
+
+    if "math_dapo" not in samples:  # the task has one rule
+        return pd.DataFrame(columns=["gold", "stated", "correct", "math_dapo", "count"])
+    return grading.disagreements(samples)
+
+
+def examples(policy: Path, profile: Profile) -> str:
+    """One T = 1 answer to the first validation problem of every suite, with its verdict."""
+    from companion.stages.engines import opened
+
+    asked = tasks.first_of_each(profile, "validation")
+    with opened(policy, profile) as sampler:
+        answers = sampler(
+            [question.prompt for question in asked],
+            max_new_tokens=profile.evaluation.max_new_tokens,
+            temperature=1.0,
+            top_p=1.0,
+            seed=0,
+        )
+    verdicts = tasks.judge(profile, answers.texts, [question.gold for question in asked])
+    return "\n\n".join(
+        f"{question.suite}: {question.prompt}  "
+        f"({'right' if right else 'wrong'}, {len(tokens)} tokens)\n"
+        + "\n".join(f"    {line.strip()}" for line in text.split("\n"))
+        for question, right, text, tokens in zip(
+            asked, verdicts["correct"], answers.texts, answers.tokens, strict=True
+        )
+    )

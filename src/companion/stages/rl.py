@@ -1,0 +1,202 @@
+"""RL with verl's DAPO: from a profile to one `python -m verl.trainer.main_ppo` run.
+
+`collapse` trains the base policy until its entropy collapses; `resume` continues from a policy,
+one call an arm. What differs between arms is the policy they start from, or the temperature they
+roll out at, and nothing else: fresh optimizer, same warm-up, prompt order and number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from companion import policies, runs, tasks
+from companion.runs import Run
+from companion.schema import Profile
+from companion.stages import checks, verl_command, verl_files
+from companion.stages.entropy import measure, token_entropy
+from companion.stages.launch import launch
+
+
+def collapse_run(profile: Profile) -> Run:
+    """The run that `collapse` makes or made."""
+    settings = _settings(profile, profile.rl.rollout_temperature) | {
+        "stop_entropy": profile.rl.collapse.entropy,
+        "steps": profile.rl.collapse.max_steps,
+    }
+    start = policies.base(profile)
+    return runs.open_run(profile, "rl", f"collapse-seed{profile.seed}", settings, {"policy": start})
+
+
+def collapse(profile: Profile) -> Run:
+    """DAPO from the base policy until a checkpoint's token entropy falls below the threshold.
+
+    The run's result holds `step`, `token_entropy` (nats, of the policy kept) and `collapsed`:
+    False if `rl.collapse.max_steps` came first.
+    """
+    checks.settings(profile)
+    run = collapse_run(profile)
+    if not run.finished:
+        checks.prompts(profile, run.inputs["policy"])
+        _train(profile, run, "Collapsed", profile.rl.rollout_temperature)
+    return run
+
+
+def resume(
+    profile: Profile,
+    start: Path,
+    *,
+    arm: str,
+    temperature: float | None = None,
+    keep_optimizer: bool = False,
+) -> Run:
+    """`rl.continued_steps` of DAPO from the policy in `start`.
+
+    Args:
+        arm: what the run is called, such as its row of Table 1.
+        temperature: of the rollouts; the profile's if None.
+        keep_optimizer: take over the optimizer of this profile's collapse run (a sensitivity
+            check); `start` must be the policy that run ended with.
+
+    Raises:
+        ValueError: an impossible setting, or `start` is no policy. Nothing has been trained then.
+        RuntimeError: verl failed; the message ends with its last lines.
+    """
+    checks.settings(profile)
+    temperature = profile.rl.rollout_temperature if temperature is None else temperature
+    if not 0 < temperature < math.inf:
+        raise ValueError(
+            f"temperature is {temperature} and must be a positive number, for example 1.2"
+        )
+    optimizer = _optimizer_of(collapse_run(profile), start) if keep_optimizer else None
+    settings = _settings(profile, temperature) | {
+        "stop_entropy": None,
+        "steps": profile.rl.continued_steps,
+        "keep_optimizer": keep_optimizer,
+    }
+    run = runs.open_run(
+        profile,
+        "rl",
+        f"{runs.slug(arm)}-seed{profile.seed}",
+        settings,
+        {"policy": policies.check_policy(start)},
+    )
+    if not run.finished:
+        checks.prompts(profile, run.inputs["policy"])
+        _train(profile, run, arm, temperature, optimizer)
+    return run
+
+
+def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
+    """What the fingerprint of every RL run covers, beside its steps and its start."""
+    method = profile.rl.model_dump(
+        exclude={
+            "collapse",
+            "continued_steps",
+            "rr_temperature",
+            "rollout_temperature",
+            "arms",
+        }
+    )
+    return {
+        "seed": profile.seed,
+        **method,
+        "rollout_temperature": temperature,
+        "check_every": profile.rl.collapse.check_every,
+        "train_data": tasks.training_hash(profile),
+        **measure(profile),
+    }
+
+
+def _optimizer_of(run: Run, policy: Path) -> Path:
+    """verl's checkpoint behind the policy that `run` ended with."""
+    if not run.finished or runs.content_hash(policy) != runs.content_hash(run.policy):
+        raise ValueError(
+            "keep_optimizer needs the policy of this profile's own collapse run, which holds the "
+            "optimizer; call rl.collapse first and start from its policy"
+        )
+    return run.folder / "verl" / f"global_step_{run.result['step']}"
+
+
+def _train(
+    profile: Profile, run: Run, arm: str, temperature: float, optimizer: Path | None = None
+) -> None:
+    settings = run.identity["settings"]
+    steps, stop_entropy = settings["steps"], settings["stop_entropy"]
+    with run.recording(arm=arm, data=tasks.source(profile)) as result:
+        rows = verl_files.rewind(run)
+        done = rows[-1]["step"] if rows else 0
+        verl_files.write_inputs(profile, run.folder)
+        variables = verl_command.environment(profile, run.folder)
+        begin = run.folder / "start" / "global_step_0" if optimizer else None
+        from_nothing, words = (
+            verl_command.command(
+                profile,
+                start=run.inputs["policy"],
+                folder=run.folder,
+                steps=steps,
+                temperature=temperature,
+                stop_entropy=stop_entropy,
+                resume_from=checkpoint,
+            )
+            for checkpoint in (
+                begin,
+                run.folder / "verl" / f"global_step_{done}" if done else begin,
+            )
+        )
+        run.note_command(from_nothing, variables, done or None)
+        if optimizer and not done:
+            # As step 0 and without verl's data position: the prompts of every other arm.
+            shutil.copytree(optimizer / "actor", begin / "actor", dirs_exist_ok=True)
+        if not done:
+            start = token_entropy(run.inputs["policy"], profile)
+            rows = [{"step": 0, "token_entropy": start.value}]
+        if not (done and _decided(rows[-1], steps, stop_entropy)):
+            begun = f"goes on after step {done}" if done else "starts"
+            print(f"{run.name}: verl {begun}", flush=True)
+            report = verl_files.follow(run, rows, steps)
+            launch(
+                words,
+                variables,
+                run.folder / "verl.log",
+                report,
+                on_cluster=profile.hardware.nodes > 1,
+            )
+            report()
+        last = verl_files.read(run.folder / "metrics.jsonl")[-1]
+        _copy_policy(run.folder / "verl" / f"global_step_{last['step']}", run.policy)
+        result.update(step=last["step"], token_entropy=last["token_entropy"])
+        if stop_entropy is not None:
+            result["collapsed"] = last["token_entropy"] < stop_entropy
+            if not result["collapsed"]:
+                print(
+                    f"  entropy is still {last['token_entropy']:.3f} nats after "
+                    f"rl.collapse.max_steps ({steps}), above rl.collapse.entropy "
+                    f"({stop_entropy}); the last checkpoint is kept"
+                )
+    _trim(run)
+
+
+def _trim(run: Run) -> None:
+    """Delete verl's checkpoints of a finished run, four times its policy's size each.
+
+    Only the one a collapse run ended with stays: an arm may take over its optimizer.
+    """
+    shutil.rmtree(run.folder / "start", ignore_errors=True)  # an optimizer taken over
+    kept = run.result["step"] if "collapsed" in run.result else None
+    for checkpoint in (run.folder / "verl").glob("global_step_*"):
+        if checkpoint.name != f"global_step_{kept}":
+            shutil.rmtree(checkpoint)
+
+
+def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> bool:
+    return row["step"] >= steps or (
+        stop_entropy is not None and row["token_entropy"] < stop_entropy
+    )
+
+
+def _copy_policy(checkpoint: Path, policy: Path) -> None:
+    shutil.rmtree(policy, ignore_errors=True)
+    shutil.copytree(checkpoint / "actor" / "huggingface", policy)

@@ -1,0 +1,171 @@
+"""Sampling from a policy through transformers, batched with a KV cache.
+
+This sampler is also verl's rollout server on CPU, so that one piece of code decides
+what is sampled. On two cores it is several times faster than vLLM's CPU build for a policy of a
+million parameters (no start-up, all answers in one batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from companion.policies import encode_prompts, load_policy
+from companion.stages.answers import Answers, Sampler
+
+ROWS = 256
+"""Answers sampled at a time: 1,200 of 55 tokens took 0.6 of the time in such batches that they took
+in one, whose growing KV cache no processor cache holds."""
+
+
+def sampler(policy: Path) -> Sampler:
+    """Answers of the policy in a Hugging Face folder, which is loaded once."""
+    model, tokenizer = load_policy(policy)
+
+    def answer(prompts: Sequence[str], **settings: float) -> Answers:
+        answers = sample(
+            model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id, **settings
+        )
+        answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
+        return answers
+
+    return answer
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_token: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    first: int = 0,
+) -> Answers:
+    """One answer a prompt (repeat a prompt for more), sampled in batches.
+
+    Every prompt draws its uniforms from its own row of a [prompts, max_new_tokens] table, so
+    that its answer does not depend on its neighbours.
+
+    Args:
+        prompts: token ids, of any lengths (padded on the left).
+        max_new_tokens: tokens an answer may have, its end token included.
+        top_p: keep the smallest set of tokens whose probability reaches this.
+        first: the row of the first prompt in that table, for a batch that is split over ranks.
+    """
+    uniforms = torch.rand(
+        first + len(prompts),
+        max_new_tokens,
+        generator=torch.Generator().manual_seed(seed),
+        dtype=torch.float64,
+    )[first:]
+    answers = Answers([], [], [], [])
+    for start in range(0, len(prompts), ROWS):
+        rows = slice(start, start + ROWS)
+        _sample(model, prompts[rows], uniforms[rows], end_token, temperature, top_p, answers)
+    return answers
+
+
+@torch.inference_mode()
+def _sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    uniforms: torch.Tensor,
+    end_token: int,
+    temperature: float,
+    top_p: float,
+    answers: Answers,
+) -> None:
+    """Add one answer to each prompt, sampled as one batch."""
+    count, width = len(prompts), max(map(len, prompts))
+    max_new_tokens = uniforms.shape[1]
+    device = model.device
+    uniforms = uniforms.to(device)
+    inputs = torch.full((count, width), end_token)
+    mask = torch.zeros(count, width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        inputs[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    inputs, mask = inputs.to(device), mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    padded = not bool(mask.all())
+
+    tokens = torch.full((count, max_new_tokens), -1, device=device)
+    log_probs = torch.zeros(count, max_new_tokens, device=device)
+    entropies = torch.zeros(count, max_new_tokens, device=device)
+    active = torch.arange(count, device=device)
+    going = torch.ones(count, dtype=torch.bool, device=device)
+    cache = DynamicCache(config=model.config)
+    for step in range(max_new_tokens):
+        logits = (
+            model(
+                input_ids=inputs,
+                attention_mask=mask if padded else None,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            .logits[:, -1]
+            .float()
+        )
+        log_p = torch.log_softmax(logits, -1)
+        entropies[active, step] = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
+        if temperature != 1:
+            log_p = torch.log_softmax(logits / temperature, -1)
+        drawn = _draw(log_p.exp(), top_p, uniforms[active, step])
+        tokens[active, step] = drawn
+        log_probs[active, step] = log_p.gather(-1, drawn[:, None])[:, 0]
+
+        going &= drawn != end_token
+        if not going.any():
+            break
+        inputs, positions = drawn[:, None], positions[:, -1:] + 1
+        if padded:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], -1)
+        # Dropping ended rows pays once an eighth of the batch is idle: it copies the cache.
+        if going.sum() <= len(going) * 7 // 8:
+            keep = going.nonzero()[:, 0]
+            cache.batch_select_indices(keep)
+            active, inputs, positions, mask, going = (
+                rows[keep] for rows in (active, inputs, positions, mask, going)
+            )
+    _collect(tokens, log_probs, entropies, end_token, answers)
+
+
+def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
+    """Inverse-transform draws. probs [rows, vocabulary], uniform [rows] -> token ids [rows]."""
+    if top_p < 1:
+        ordered, index = probs.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        ordered = ordered.masked_fill(before >= top_p, 0.0)
+    else:
+        ordered, index = probs, None
+    total = ordered.double().cumsum(-1)
+    # Below the total, should rounding carry the draw past the last token with any probability.
+    below = torch.nextafter(total[:, -1], torch.zeros_like(total[:, -1]))
+    drawn = torch.searchsorted(total, (uniform * total[:, -1]).minimum(below)[:, None], right=True)[
+        :, 0
+    ]
+    return drawn if index is None else index.gather(-1, drawn[:, None])[:, 0]
+
+
+def _collect(
+    tokens: torch.Tensor,
+    log_probs: torch.Tensor,
+    entropies: torch.Tensor,
+    end_token: int,
+    answers: Answers,
+) -> None:
+    rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)
+    for row, log_p, entropy in rows:
+        ended = end_token in row
+        length = row.index(end_token) + 1 if ended else len(row)
+        answers.tokens.append(row[:length])
+        answers.log_probs.append(log_p[:length])
+        answers.entropies.append(entropy[:length])
+        answers.ended.append(ended)

@@ -1,0 +1,158 @@
+"""ms-swift's command line: a profile's reheating as `swift rlhf --rlhf_type gkd` (4.6.0), and its inputs.
+
+Knows nothing of runs, nor of when reheating stops: that is said by `reheat`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from companion import tasks
+from companion.objective import Direction
+from companion.schema import Profile
+
+PLUGIN = Path(__file__).parents[1] / "adapters" / "swift_plugin.py"
+PROMPTS = "prompts.jsonl"
+PLAN = "plan.json"
+"""What the plug-in has to know and ms-swift has no argument for; in ms-swift's output folder."""
+FSDP = {
+    "fsdp": "full_shard auto_wrap",
+    "fsdp_config": {
+        "fsdp_version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "cpu_ram_efficient_loading": True,
+        "state_dict_type": "FULL_STATE_DICT",
+        "activation_checkpointing": True,
+    },
+}
+"""ms-swift's own preset (config/fsdp2.json), but whole checkpoints in Hugging Face's layout."""
+
+
+def command(profile: Profile, start: Path, folder: Path) -> list[str]:
+    """The `swift rlhf` command (ms-swift 4.6.0): the method, then the platform it runs on.
+
+    It reads what `write_inputs` puts into the run's `folder`.
+    """
+    settings, hardware = profile.reheat, profile.hardware
+    ranks = hardware.gpus_per_node * hardware.nodes if hardware.platform == "gpu" else 1
+    accumulation, rest = divmod(settings.batch_size, settings.micro_batch_size * ranks)
+    if rest:
+        raise ValueError(
+            f"reheat.batch_size is {settings.batch_size} and must be a multiple of "
+            f"reheat.micro_batch_size x processes ({settings.micro_batch_size} x {ranks})"
+        )
+    method: dict[str, Any] = {
+        "rlhf_type": "gkd",
+        "external_plugins": PLUGIN,
+        "callbacks": "measure_and_stop",
+        "model": start,
+        "model_type": "qwen3",
+        "tuner_type": "full",
+        "template": "chat_template",  # the plug-in's
+        "dataset": folder / PROMPTS,
+        "split_dataset_ratio": 0,
+        "load_from_cache_file": False,
+        # On-policy rollouts of the student as it is: T = 1, nothing cut off.
+        "lmbda": 1,
+        "temperature": 1,
+        "top_p": 1,
+        "top_k": -1,
+        "max_length": profile.task.max_prompt_tokens,
+        "max_completion_length": settings.max_completion_tokens,
+        # One rollout batch, one update.
+        "per_device_train_batch_size": settings.micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "optim": {"adamw": "adamw_torch_fused", "sgd": "sgd"}[settings.optimizer],
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant",
+        "weight_decay": settings.weight_decay,
+        "adam_beta2": settings.adam_beta2,
+        "max_grad_norm": settings.gradient_clip,
+        "max_steps": settings.max_steps,
+        "save_strategy": "steps",
+        "save_steps": settings.check_every,
+        "logging_steps": 1,
+        "report_to": "none",
+        "check_model": False,  # asks a hub
+        "seed": profile.seed,
+        "data_seed": profile.seed,
+        "add_version": False,
+        "output_dir": folder / "swift",
+    }
+    if not settings.keep_checkpoints:
+        method["save_total_limit"] = 2  # the newest may not be measured yet
+    platform: dict[str, Any] = {
+        "cpu": {
+            "use_cpu": True,
+            "torch_dtype": "float32",
+            "fp16": False,  # on by default with float32
+            "bf16": False,
+            "attn_impl": "sdpa",
+            "use_vllm": False,
+            "gradient_checkpointing": False,
+            "dataloader_num_workers": 0,
+        },
+        "gpu": {
+            # fp32 weights, sharded, and bf16 compute. Not DeepSpeed: it would save 16-bit weights,
+            # whose rounding is larger than what a few steps at 1e-6 change.
+            "torch_dtype": "float32",
+            "fp16": False,
+            "bf16": True,
+            "fsdp": json.dumps(FSDP),
+            "attn_impl": "flash_attn",
+            "padding_free": True,
+            "use_vllm": True,
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": 0.5,
+            "vllm_max_model_len": (profile.task.max_prompt_tokens + settings.max_completion_tokens),
+            "sleep_level": 1,
+            "offload_optimizer": True,
+            "gradient_checkpointing": False,  # FSDP's own is on
+        },
+    }[hardware.platform]
+    words = [sys.executable, "-m", "swift.cli.main", "rlhf"]
+    if hardware.nodes > 1:
+        everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
+        words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]
+    for name, value in (method | platform).items():
+        words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return words
+
+
+def environment(profile: Profile) -> dict[str, str]:
+    """What ms-swift's process finds in its environment, beside this process's own."""
+    hardware = profile.hardware
+    if hardware.platform == "gpu":
+        return {"NPROC_PER_NODE": str(hardware.gpus_per_node)}
+    return {
+        "OMP_NUM_THREADS": str(hardware.threads),
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
+    """What ms-swift reads: the task's training prompts, and the plug-in's plan.
+
+    The prompts are repeated, or the last ones left out, to fill whole batches: at an epoch's end
+    the trainer would update on whatever is left.
+    """
+    prompts = [question.prompt for question in tasks.training(profile)]
+    batches = max(1, len(prompts) // profile.reheat.batch_size)
+    (folder / PROMPTS).write_text(
+        "".join(
+            json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
+            for prompt in itertools.islice(
+                itertools.cycle(prompts), batches * profile.reheat.batch_size
+            )
+        )
+    )
+    plan = {"direction": direction, "profile": profile.model_dump()}
+    (folder / "swift").mkdir(exist_ok=True)
+    (folder / "swift" / PLAN).write_text(json.dumps(plan))

@@ -1,0 +1,234 @@
+"""verl's command line: a profile's RL as overrides of verl 0.9.1's `ppo_trainer`, and its environment.
+
+Knows nothing of runs: what is trained from where, and when it ends, is said by `rl`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from companion.schema import Profile
+
+ADAPTERS = Path(__file__).parents[1] / "adapters"
+
+
+def command(profile: Profile, **asked: Any) -> list[str]:
+    """verl's command; `asked` as in `overrides`."""
+    words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo"]
+    return [*words, *overrides(profile, **asked)]
+
+
+def overrides(
+    profile: Profile,
+    *,
+    start: Path,
+    folder: Path,
+    steps: int,
+    temperature: float,
+    stop_entropy: float | None = None,
+    resume_from: Path | None = None,
+) -> list[str]:
+    """Overrides of verl 0.9.1's `ppo_trainer` config: the method, then the platform it runs on.
+
+    Args:
+        start: Hugging Face folder of the policy.
+        folder: of the run; holds train.parquet, validation.parquet and profile.json.
+        stop_entropy: end after the first checkpoint below this many nats.
+        resume_from: verl's own checkpoint, `…/global_step_N`, to go on from.
+    """
+    rl, task = profile.rl, profile.task
+    steps_per_epoch = task.train_problems // rl.batch_size
+    method: dict[str, Any] = {
+        "algorithm.adv_estimator": "grpo",
+        "algorithm.norm_adv_by_std_in_grpo": True,
+        "algorithm.use_kl_in_reward": False,
+        "algorithm.filter_groups.enable": rl.dynamic_sampling,
+        "algorithm.filter_groups.metric": "acc",  # the default counts the overlong penalty
+        "data.train_files": folder / "train.parquet",
+        "data.val_files": folder / "validation.parquet",
+        "data.max_prompt_length": task.max_prompt_tokens,
+        "data.max_response_length": rl.max_response_tokens,
+        "data.train_batch_size": rl.batch_size,
+        "data.seed": profile.seed,
+        "data.dataloader_num_workers": 0,
+        "actor_rollout_ref.model.path": start,
+        "actor_rollout_ref.actor.strategy": "fsdp2",
+        "actor_rollout_ref.actor.ppo_mini_batch_size": rl.mini_batch_size,
+        "actor_rollout_ref.actor.clip_ratio_low": rl.clip_low,
+        "actor_rollout_ref.actor.clip_ratio_high": rl.clip_high,
+        "actor_rollout_ref.actor.clip_ratio_c": rl.clip_c,
+        "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
+        "actor_rollout_ref.actor.use_kl_loss": False,
+        "actor_rollout_ref.actor.entropy_coeff": 0,
+        "actor_rollout_ref.actor.calculate_entropy": True,
+        "actor_rollout_ref.actor.data_loader_seed": profile.seed,
+        "actor_rollout_ref.actor.optim.lr": rl.learning_rate,
+        "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps": rl.warmup_steps,
+        "actor_rollout_ref.actor.optim.weight_decay": rl.weight_decay,
+        "actor_rollout_ref.actor.optim.clip_grad": rl.gradient_clip,  # actor.grad_clip is dead
+        "actor_rollout_ref.actor.checkpoint.save_contents": "[model,optimizer,extra,hf_model]",
+        "actor_rollout_ref.rollout.n": rl.responses_per_prompt,
+        "actor_rollout_ref.rollout.temperature": temperature,
+        "actor_rollout_ref.rollout.top_p": rl.rollout_top_p,
+        "actor_rollout_ref.rollout.top_k": -1,
+        "actor_rollout_ref.rollout.calculate_log_probs": True,
+        "actor_rollout_ref.rollout.seed": profile.seed,
+        # main_ppo ignores the older reward_model.* keys and would take a manager that knows no
+        # overlong penalty.
+        "reward.reward_manager.name": "dapo",
+        "reward.custom_reward_function.path": ADAPTERS / "rewards.py",
+        "reward.custom_reward_function.name": "compute_score",
+        "+reward.reward_kwargs.max_resp_len": rl.max_response_tokens,
+        "+reward.reward_kwargs.overlong_buffer_cfg.enable": rl.overlong_buffer_tokens > 0,
+        "+reward.reward_kwargs.overlong_buffer_cfg.len": rl.overlong_buffer_tokens,
+        "+reward.reward_kwargs.overlong_buffer_cfg.penalty_factor": rl.overlong_penalty,
+        "+reward.reward_kwargs.overlong_buffer_cfg.log": True,
+        "trainer.logger": "[console,file]",
+        "trainer.total_training_steps": steps,
+        "trainer.total_epochs": -(-steps // steps_per_epoch),
+        "trainer.save_freq": rl.collapse.check_every,
+        "trainer.max_actor_ckpt_to_keep": 2,  # the newest may not be measured yet
+        "trainer.test_freq": -1,
+        "trainer.val_before_train": False,
+        "trainer.default_local_dir": folder / "verl",
+        "trainer.resume_mode": "resume_path" if resume_from else "disable",
+        "trainer.checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop",
+        "+companion.profile": folder / "profile.json",
+        "+companion.stop_entropy": "null" if stop_entropy is None else stop_entropy,
+    }
+    if resume_from:
+        method["trainer.resume_from_path"] = resume_from
+    platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile)
+    return [f"{name}={value}" for name, value in (method | platform).items()]
+
+
+def _gpu(profile: Profile) -> dict[str, Any]:
+    rl, hardware = profile.rl, profile.hardware
+    longest = profile.task.max_prompt_tokens + rl.max_response_tokens
+    platform = {
+        "trainer.n_gpus_per_node": hardware.gpus_per_node,
+        "trainer.nnodes": hardware.nodes,
+        "actor_rollout_ref.model.use_remove_padding": True,
+        "actor_rollout_ref.model.enable_gradient_checkpointing": True,
+        "actor_rollout_ref.actor.use_dynamic_bsz": True,
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": longest,
+        "actor_rollout_ref.actor.fsdp_config.model_dtype": "fp32",  # what is kept; it computes in bf16
+        "actor_rollout_ref.actor.fsdp_config.param_offload": True,
+        "actor_rollout_ref.actor.fsdp_config.optimizer_offload": True,
+        "actor_rollout_ref.rollout.name": "vllm",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
+        "actor_rollout_ref.rollout.gpu_memory_utilization": 0.8,
+        "actor_rollout_ref.rollout.max_model_len": longest,
+        "actor_rollout_ref.rollout.max_num_batched_tokens": max(longest, 8192),
+        "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,
+        "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": longest,
+    }
+    if hardware.nodes == 1:  # whatever cluster there is, of this user or in a variable left over
+        platform["+ray_kwargs.ray_init.address"] = "local"
+    return platform
+
+
+def _cpu(profile: Profile) -> dict[str, Any]:
+    """fp32, since bf16 would quantise what is measured; a rank a core, each on a logical GPU."""
+    rl, count, nodes = profile.rl, ranks(profile), profile.hardware.nodes
+    # A micro-batch that fits the core's cache.
+    rows = math.gcd(rl.mini_batch_size * rl.responses_per_prompt // (count * nodes), 32)
+    fp32 = "+actor_rollout_ref.actor.fsdp_config.mixed_precision"
+    platform = {
+        "trainer.device": "cpu",
+        "trainer.n_gpus_per_node": count,
+        "trainer.nnodes": nodes,
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
+        # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap`), so the old
+        # log-probabilities are the rollout's and are not computed a second time.
+        "algorithm.rollout_correction.bypass_mode": True,
+        "actor_rollout_ref.model.use_remove_padding": False,  # needs flash-attention
+        "actor_rollout_ref.model.enable_gradient_checkpointing": False,
+        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
+        "actor_rollout_ref.actor.use_torch_compile": False,
+        "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
+        f"{fp32}.param_dtype": "fp32",
+        f"{fp32}.reduce_dtype": "fp32",
+        f"{fp32}.buffer_dtype": "fp32",
+        "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla_with_gap",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": rows,
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu": rows,
+        "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
+        "actor_rollout_ref.rollout.free_cache_engine": False,
+        "actor_rollout_ref.rollout.load_format": "auto",
+    }
+    if nodes == 1:  # a cluster was started by somebody else, with one logical GPU a rank
+        platform |= {
+            "+ray_kwargs.ray_init.address": "local",
+            "+ray_kwargs.ray_init.include_dashboard": False,
+            "+ray_kwargs.ray_init.num_gpus": count,
+            "ray_kwargs.ray_init.num_cpus": 16,  # logical: verl's actors reserve more than two
+        }
+    if rl.rollout_engine == "transformers":
+        server = "companion.adapters.rollout_server"
+        return platform | {
+            "actor_rollout_ref.model.external_lib": server,
+            "actor_rollout_ref.rollout.name": "transformers",
+            "+actor_rollout_ref.rollout.agent.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
+            "reward.num_workers": 0,  # the manager scores in the task runner
+        }
+    return platform | {
+        "actor_rollout_ref.model.external_lib": "companion.adapters.verl_loss",
+        "actor_rollout_ref.rollout.name": "vllm",
+        "actor_rollout_ref.rollout.agent.num_workers": 1,
+        "actor_rollout_ref.rollout.dtype": "float32",
+        "actor_rollout_ref.rollout.enforce_eager": True,
+        "+actor_rollout_ref.rollout.enable_sleep_mode": False,
+        "actor_rollout_ref.rollout.gpu_memory_utilization": 0.1,
+        "actor_rollout_ref.rollout.max_model_len": profile.task.max_prompt_tokens
+        + rl.max_response_tokens,
+        "actor_rollout_ref.rollout.max_num_batched_tokens": 2048,
+        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 64,
+        "reward.num_workers": 1,
+    }
+
+
+def ranks(profile: Profile) -> int:
+    """Processes that train on a CPU: a single-threaded one a core, data-parallel over gloo.
+
+    Two threads of one process gained nothing at this size (6.3 s a step, as with one), two
+    processes did: 4.6 s, over a few steps of answers of 55 tokens. vLLM has threads of its own.
+    """
+    return profile.hardware.threads if profile.rl.rollout_engine == "transformers" else 1
+
+
+def environment(profile: Profile, folder: Path) -> dict[str, str]:
+    """What verl's processes find in their environment, beside this process's own."""
+    common = {
+        "VERL_FILE_LOGGER_PATH": str(folder / "verl.jsonl"),
+        "PYTHONHASHSEED": "0",  # verl orders prompts by a set of strings
+        "TOKENIZERS_PARALLELISM": "false",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }
+    if profile.hardware.platform == "gpu":
+        return common
+    cpu = common | {
+        # Unset, ten times slower.
+        "OMP_NUM_THREADS": str(profile.hardware.threads // ranks(profile)),
+        "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py
+        "VERL_PLATFORM": "cpu",
+        "VERL_ENGINE_DEVICE": "cuda",
+        "VERL_USE_EXTERNAL_MODULES": "companion.adapters.verl_cpu",
+        "RAY_worker_niceness": "0",  # 15 would let a notebook starve the trainer
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",  # sixteen workers nobody asks for
+    }
+    if profile.rl.rollout_engine == "transformers":
+        return cpu
+    return cpu | {
+        "PYTHONPATH": str(folder / "names"),  # see _name_vllm
+        "VLLM_PLUGINS": "",  # ms-swift registers one that imports torchvision
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_NO_USAGE_STATS": "1",
+    }

