@@ -70,7 +70,13 @@ def test_token_entropy_weighs_tokens_and_repeats_exactly():
 
 def test_a_process_of_its_own_measures_the_same_entropy():
     """As on GPUs."""
-    words = [sys.executable, "-m", "companion.stages.entropy", arms.base(SMOKE), SMOKE.model_dump_json()]
+    words = [
+        sys.executable,
+        "-m",
+        "companion.stages.entropy",
+        arms.base(SMOKE),
+        SMOKE.model_dump_json(),
+    ]
     out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert Estimate(**json.loads(out.splitlines()[-1])) == entropy.token_entropy(
         arms.base(SMOKE), SMOKE

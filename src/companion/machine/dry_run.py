@@ -42,7 +42,10 @@ def commands(profile: Profile) -> dict[str, list[str]]:
             swift_command.command(profile, POLICY, RUN),
         ),
         "RL resumed (verl)": _lines(
-            profile, "verl", verl, verl_command.command(profile, steps=profile.rl.continued_steps, **warm)
+            profile,
+            "verl",
+            verl,
+            verl_command.command(profile, steps=profile.rl.continued_steps, **warm),
         ),
     }
 
