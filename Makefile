@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(PLATFORM)
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lab plan doctor figures publish base lock clean
+.PHONY: help setup reproduce check test lab plan doctor figures publish base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, 
 
 test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+check: $(READY)  ## lint, format, types, and the layers of src/companion; seconds
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 lab: $(READY)  ## the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

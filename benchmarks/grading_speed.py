@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import runs
 from companion.params import ROOT
+from companion.provenance import provenance
 from companion.tasks import benchmarks, grading
 
 MIXES = {"integers": (("AIME24", "AIME25"), 1000), "MATH-500": (("MATH-500",), 300)}
@@ -94,7 +94,7 @@ def main() -> None:
         "bars": bars.to_dict(),
         "within_bars": bool(median.ge(bars).all()),
         "workers": asked.workers,
-        **runs.provenance(),
+        **provenance(),
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     frame.round(3).to_csv(asked.out / "grading_speed.csv", index=False)

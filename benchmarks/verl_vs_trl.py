@@ -21,29 +21,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion import runs
-from companion.stages import rl
-from companion.stages.launch import launch
 from companion.params import ROOT, load
+from companion.provenance import provenance
 from companion.schema import Profile
+from companion.stages import verl_command, verl_files
+from companion.stages.launch import launch
 
 BAR = 1.5
 
 
 def verl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
     """Seconds and mean answer length (tokens) of every step."""
-    rl.write_data(profile, folder)
+    verl_files.write_data(profile, folder)
     (folder / "profile.json").write_text(profile.model_dump_json())
-    words = rl.overrides(
+    asked = verl_command.overrides(
         profile,
         start=ROOT / profile.task.base,
         folder=folder,
         steps=steps,
         temperature=profile.rl.rollout_temperature,
-    ) + ["trainer.save_freq=-1"]
+    )
+    words = [*asked, "trainer.save_freq=-1"]
     launch(
         [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *words],
-        rl.environment(profile, folder),
+        verl_command.environment(profile, folder),
         folder / "verl.log",
         lambda: None,
     )
@@ -188,7 +189,7 @@ def main() -> None:
         "steps": asked.steps,
         "threads": profile.hardware.threads,
         "answers_a_step": profile.rl.batch_size * profile.rl.responses_per_prompt,
-        **runs.provenance(),
+        **provenance(),
     }
     (asked.out / "verl_vs_trl.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps({k: summary[k] for k in ("median_seconds", "mean_tokens", "ratio")}))

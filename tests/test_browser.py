@@ -106,7 +106,7 @@ def lab(executed, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with open(tmp_path / "lab.log", "w") as log:
+    with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
             [
                 sys.executable,

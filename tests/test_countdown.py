@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.runs import check_policy
+from companion.policies import check_policy
 from companion.tasks import base, countdown
 from companion.tasks.countdown import Problem, prompt, verify
 

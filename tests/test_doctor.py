@@ -178,11 +178,3 @@ def test_a_check_that_cannot_be_made_is_not_ok_and_says_why(tmp_path, large):
     table = doctor.examine(profile).set_index("check")
     assert not table.loc["disk", "ok"] and "whose shape is not known" in table.loc["disk", "found"]
     assert table.loc["C compiler", "needed"] == "any"
-
-
-def test_the_exit_status_tells(monkeypatch, laptop, capsys):
-    monkeypatch.setattr("sys.argv", ["doctor", "--profile", "laptop"])
-    with pytest.raises(SystemExit) as end:
-        doctor.main()
-    assert end.value.code == (0 if doctor.examine(laptop)["ok"].all() else 1)
-    assert "packages" in capsys.readouterr().out

@@ -6,10 +6,37 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import figures, page, params, tables, verdicts
+from companion import exhibits, params
 from companion.analysis import branching, distribution
+from companion.exhibits import (
+    audit,
+    fig02,
+    fig03,
+    fig04,
+    fig05,
+    fig06,
+    fig07,
+    fig08,
+    fig09,
+    fig10,
+    fig11,
+    fig12,
+    fig13,
+    files,
+    gallery,
+    headline,
+    hyperparameters,
+    ood,
+    page,
+    registry,
+    table2,
+    table6,
+)
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.page import Placed
 from companion.statistics import Estimate
-from companion.page import Exhibit
+from companion.study import roles
+from companion.study.roles import Evidence
 
 SMOKE = params.load("smoke")
 
@@ -52,9 +79,9 @@ def cka(least=0.9995):
 
 
 def test_fig03_names_the_least_alike_layer_and_holds_it_against_the_paper():
-    assert len(figures.fig03(cka()).axes) >= 3
-    assert "layer 2 with an unbiased CKA of 0.9995" in verdicts.fig03(cka())
-    assert "agrees with" in verdicts.fig03(cka()) and "falls below" in verdicts.fig03(cka(0.99))
+    assert len(fig03.draw(cka()).axes) >= 3
+    assert "layer 2 with an unbiased CKA of 0.9995" in fig03.sentence(cka())
+    assert "agrees with" in fig03.sentence(cka()) and "falls below" in fig03.sentence(cka(0.99))
 
 
 def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
@@ -72,17 +99,17 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
             for s in (0, 3, 6)
         ]
     )
-    figure = figures.fig04(along, path("x", [0.1, 0.2, 0.3]))
+    figure = fig04.draw(along, path("x", [0.1, 0.2, 0.3]))
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["Accuracy, in-domain", "Accuracy, out of distribution", "Entropy"]
     lost, kept = Estimate(-6, -8, -4), Estimate(-1, -2, 1)
-    said = verdicts.fig04(along, {"in-domain": lost, "out of distribution": kept})
+    said = fig04.sentence(along, {"in-domain": lost, "out of distribution": kept})
     assert (
         "contradicts" in said
         and "out of distribution by -1.0 [-2.0, +1.0] points, from 50.0%" in said
     )
-    assert "agrees" in verdicts.fig04(along, {"in-domain": kept, "out of distribution": kept})
-    assert "out of distribution" not in verdicts.fig04(along, {"in-domain": kept})  # left out
+    assert "agrees" in fig04.sentence(along, {"in-domain": kept, "out of distribution": kept})
+    assert "out of distribution" not in fig04.sentence(along, {"in-domain": kept})  # left out
 
 
 def test_fig05_counts_every_token():
@@ -97,7 +124,7 @@ def test_fig05_counts_every_token():
         }
     )
     tokens.loc[:9, "kl"] = -1e-8  # rounding
-    figure = figures.fig05(tokens)
+    figure = fig05.draw(tokens)
     assert [sum(bar.get_height() for bar in axis.patches) for axis in figure.axes] == [
         200,
         200,
@@ -107,8 +134,8 @@ def test_fig05_counts_every_token():
     assert set(counts.groupby("panel")["tokens"].sum()) == {200}
     first = counts.query("panel == 'kl'").iloc[0]
     assert first["low"] == 1e-7 and first["tokens"] >= 10
-    assert "near 1 as in the paper" in verdicts.fig05(tokens)
-    assert "not both near 1" in verdicts.fig05(tokens.assign(overlap=0.9))
+    assert "near 1 as in the paper" in fig05.sentence(tokens)
+    assert "not both near 1" in fig05.sentence(tokens.assign(overlap=0.9))
 
 
 def answers():
@@ -131,7 +158,7 @@ def answers():
 
 def test_fig06_and_table2_show_every_checkpoint():
     positions = branching.by_position(answers(), least=10, resamples=50)
-    figure = figures.fig06(positions)
+    figure = fig06.draw(positions)
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
         "collapsed",
         "step 4",
@@ -139,16 +166,16 @@ def test_fig06_and_table2_show_every_checkpoint():
     ]
     summary = branching.summary(answers(), resamples=50)
     assert "token 20.0 [20.0, 20.0] before and 12.0 [12.0, 12.0] after reheating, earlier" in (
-        verdicts.table2(summary)
+        table2.sentence(summary)
     )
     jumped = path("x", [0.01 * i + 0.5 * (i >= 6) for i in range(12)])
-    assert "entropy jumps within a step (oddest at step 6" in verdicts.fig06(
-        positions, tables.jump(jumped)
+    assert "entropy jumps within a step (oddest at step 6" in fig06.sentence(
+        positions, fig06.jump(jumped)
     )
-    smooth = tables.jump(path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24]))
-    assert "no jump of entropy is detected" in verdicts.fig06(positions, smooth)
-    short = tables.jump(path("x", [0.1, 0.2]))
-    assert short.empty and "no path long enough" in verdicts.fig06(positions, short)
+    smooth = fig06.jump(path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24]))
+    assert "no jump of entropy is detected" in fig06.sentence(positions, smooth)
+    short = fig06.jump(path("x", [0.1, 0.2]))
+    assert short.empty and "no path long enough" in fig06.sentence(positions, short)
 
 
 def test_fig07_compares_directions_under_both_optimizers():
@@ -160,15 +187,15 @@ def test_fig07_compares_directions_under_both_optimizers():
             path("RKL, SGD", [0.1, 0.11, 0.12]),
         ]
     )
-    figure = figures.fig07(both)
+    figure = fig07.draw(both)
     assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
-    assert "both recover (2 steps forward, 1 reverse)" in verdicts.fig07(both, 0.2)
-    assert "not both recover" in verdicts.fig07(both, 0.25)
-    sentence = verdicts.fig07(both, None)
+    assert "both recover (2 steps forward, 1 reverse)" in fig07.sentence(both, 0.2)
+    assert "not both recover" in fig07.sentence(both, 0.25)
+    sentence = fig07.sentence(both, None)
     assert "2.0 times reverse KL's" in sentence and "+0.150" in sentence and "+0.020" in sentence
     assert "larger throughout, as here" in sentence
     smaller = both.assign(grad_norm=both["grad_norm"].where(both["run"] != "FKL, AdamW", 1.0))
-    assert "larger throughout, unlike here" in verdicts.fig07(smaller, None)
+    assert "larger throughout, unlike here" in fig07.sentence(smaller, None)
 
 
 def test_fig08_says_how_far_tau_matters():
@@ -188,38 +215,38 @@ def test_fig08_says_how_far_tau_matters():
             for d, c, r in (("forward", 0.9, 0.25), ("reverse", 1.0, 3.7))
         ]
     )
-    paths, distances, ratios = figures.fig08(runs, pairs).axes
+    paths, distances, ratios = fig08.draw(runs, pairs).axes
     assert len(paths.lines) == 2
     # A distance of 0 has no bar to see, so it is written.
     assert [text.get_text() for text in distances.texts] == ["0.1", "0"]
     assert [text.get_text() for text in ratios.texts] == ["0.2", "3.7"]
-    sentence = verdicts.fig08(runs, pairs)
+    sentence = fig08.sentence(runs, pairs)
     assert "Over the 1 steps" in sentence and "at most 0.030" in sentence
     assert "at least 0.900" in sentence and "up to 4.0 times" in sentence
 
 
 def test_fig09_to_fig11_draw_their_runs():
     forced = pd.concat([path("base", [0.2, 0.4, 0.9], [1.0, 3.0]), path("collapsed", [0.1, 0.1])])
-    assert len(figures.fig09(forced).axes[0].lines) == 2
-    said = verdicts.fig09(forced)
+    assert len(fig09.draw(forced).axes[0].lines) == 2
+    said = fig09.sentence(forced)
     assert "from 1.000 to 3.000" in said and "here entropy and gradient more than doubled" in said
     calm = forced.assign(token_entropy=0.2, grad_norm=1.0)
-    assert "here neither doubled" in verdicts.fig09(calm)
+    assert "here neither doubled" in fig09.sentence(calm)
     long = path("long", [0.1, 0.11, 0.12, 0.5, 1.0])
-    assert figures.fig10(long, 0.12).axes[1].get_title() == "Its beginning"
-    assert "recovery value at step 2, grows 44.0 times" in verdicts.fig10(long, 0.12)
+    assert fig10.draw(long, 0.12).axes[1].get_title() == "Its beginning"
+    assert "recovery value at step 2, grows 44.0 times" in fig10.sentence(long, 0.12)
     for recovery in (2.0, None):
-        assert "does not reach the recovery value, and is 1.00 nats" in verdicts.fig10(
+        assert "does not reach the recovery value, and is 1.00 nats" in fig10.sentence(
             long, recovery
         )
-        assert len(figures.fig10(long, recovery).axes) == 2
+        assert len(fig10.draw(long, recovery).axes) == 2
     there = paths(reheated=[0.1, 0.15], cooled=[0.15, 0.12, 0.1])
-    line = figures.fig11(there, 0.1).axes[0].lines[1]
+    line = fig11.draw(there, 0.1).axes[0].lines[1]
     assert list(line.get_xdata()) == [1, 2, 3]  # cooling goes on where reheating ended
-    assert "from 0.150 to 0.100 nats" in verdicts.fig11(there) and "a fall as" in verdicts.fig11(
+    assert "from 0.150 to 0.100 nats" in fig11.sentence(there) and "a fall as" in fig11.sentence(
         there
     )
-    assert "no fall as in the paper" in verdicts.fig11(
+    assert "no fall as in the paper" in fig11.sentence(
         paths(reheated=[0.1, 0.15], cooled=[0.15, 0.3])
     )
 
@@ -239,8 +266,8 @@ def test_fig12_shows_every_layer_and_the_whole():
             for weights in ("as saved", "bfloat16")
         ]
     )
-    assert len(figures.fig12(moved).axes) == 4
-    assert "cosine is -0.80" in verdicts.fig12(moved) and "agrees with" in verdicts.fig12(moved)
+    assert len(fig12.draw(moved).axes) == 4
+    assert "cosine is -0.80" in fig12.sentence(moved) and "agrees with" in fig12.sentence(moved)
 
 
 def test_fig13_keeps_the_arms_apart():
@@ -259,12 +286,12 @@ def test_fig13_keeps_the_arms_apart():
             for arm, first in (("Collapsed", 0), ("+DAPO", 12), ("+DAPO w/ PR-FKL", 12))
         ]
     )
-    assert figures.fig13(dynamics).axes[0].get_legend_handles_labels()[1] == [
+    assert fig13.draw(dynamics).axes[0].get_legend_handles_labels()[1] == [
         "until the arms part",
         "+DAPO",
         "+DAPO w/ PR-FKL",
     ]
-    assert "1.0 times its median" in verdicts.fig13(dynamics)
+    assert "1.0 times its median" in fig13.sentence(dynamics)
 
 
 def test_fig13_shows_the_steps_without_a_gradient():
@@ -283,13 +310,13 @@ def test_fig13_shows_the_steps_without_a_gradient():
             for arm, shift in (("Collapsed", 1), ("+DAPO", 0), ("+DAPO w/ PR-FKL", 1))
         ]
     )
-    lines = figures.fig13(dynamics).axes[1].lines
+    lines = fig13.draw(dynamics).axes[1].lines
     assert [list(line.get_xdata()) for line in lines if line.get_marker() == "|"] == [
         [],
         [1, 3],
         [],
     ]
-    said = verdicts.fig13(dynamics, last=2)
+    said = fig13.sentence(dynamics, last=2)
     assert "its reward falls" in said
     assert "In 50% of plain RL's steps, and 0% of the reheated arm's, all groups agree" in said
 
@@ -310,20 +337,20 @@ def gains(value, low, high):
 )
 def test_the_interval_decides_whether_the_headline_agrees(interval, words):
     by_seed = pd.DataFrame({1: -0.4, 2: 2.0}, index=["+DAPO w/ PR-FKL"])
-    assert "By seed, avg@8: -0.4, +2.0." in verdicts.table1(gains(*interval), by_seed)
-    sentence = verdicts.table1(gains(*interval), by_seed[[1]])
+    assert "By seed, avg@8: -0.4, +2.0." in headline.sentence(gains(*interval), by_seed)
+    sentence = headline.sentence(gains(*interval), by_seed[[1]])
     assert "By seed" not in sentence
     assert f"which {words} the paper's +2.06 (4B) and +2.33 (8B)" in sentence
 
 
 @pytest.mark.parametrize("number", [3, 4, 5])
 def test_every_hyperparameter_of_the_paper_has_its_counterpart(number):
-    table = tables.hyperparameters(SMOKE, number)
+    table = hyperparameters.table(SMOKE, number)
     assert (table["here"] != "").all()
     same = {3: "Clip ratio high", 4: "Teacher temperature", 5: "Samples per prompt"}[number]
     other = {3: "Learning rate", 4: "Precision", 5: "Max new tokens"}[number]
     assert table.loc[same, "differs"] == "" and table.loc[other, "differs"] == "≠"
-    sentence = verdicts.settings(table)
+    sentence = hyperparameters.sentence(table)
     assert other.lower() in sentence and same.lower() not in sentence
 
 
@@ -339,7 +366,7 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
         )
 
     training = {"Collapsed": run([2.0, 4.0], 30), "+DAPO": run([3.0], 10)}
-    table = tables.cost(training, run([4.0, 4.0], 20), SMOKE)
+    table = table6.cost(training, run([4.0, 4.0], 20), SMOKE)
     answers = SMOKE.rl.batch_size * SMOKE.rl.responses_per_prompt
     assert table.loc["RL", "s a step"] == 3 and table.loc["RL", "steps"] == 3
     assert table.loc["RL", "s per 1,000 answers"] == pytest.approx(3000 / answers)
@@ -352,7 +379,7 @@ def test_the_sentence_on_the_ood_suite_starts_from_the_base_and_shows_the_seeds(
     table = pd.DataFrame(
         {"avg@8": [Estimate(14, 12, 16), Estimate(11, 0, 31)]}, index=["Base", "Collapsed"]
     )
-    said = verdicts.ood(table, gains(2, -1, 7), pd.Series({1: 0.8, 2: 33.2, 3: 0.0}))
+    said = ood.sentence(table, gains(2, -1, 7), pd.Series({1: 0.8, 2: 33.2, 3: 0.0}))
     assert "base policy gets 14.0 [12.0, 16.0]%" in said and "(by seed: 0.8, 33.2, 0.0)" in said
     assert "+2.0 [-1.0, +7.0] points from continued DAPO" in said
 
@@ -364,7 +391,7 @@ def test_steps_of_one_run_are_not_taken_for_independent_seeds():
     )
     plain = steps.assign(arm="+DAPO", reward=0.5)
     hot = steps.assign(arm="+DAPO w/ PR-FKL", reward=0.5 + 0.1 * (steps["seed"] - 2))
-    gap = verdicts._reward_gap(pd.concat([plain, hot]), last=10)
+    gap = fig02._reward_gap(pd.concat([plain, hot]), last=10)
     assert (
         gap.value == pytest.approx(0)
         and gap.high == pytest.approx(0.1)
@@ -373,27 +400,105 @@ def test_steps_of_one_run_are_not_taken_for_independent_seeds():
 
 
 def test_the_page_holds_every_exhibit_and_asks_no_network(tmp_path):
-    (tmp_path / "figures").mkdir()
-    figures.fig03(cka()).savefig(tmp_path / "figures" / "fig03.png")
-    text = pd.DataFrame({"a <b>": ["1 & 2"]}, index=["row"])
+    figure = Exhibit("fig03", "Fig. 3: layers", "05_internals", ("cka",), None, alt="A matrix.")
+    table = Exhibit("table2", "Table 2: forks", "06_dynamics", (), None)
+    run = type("Run", (), {"name": "cka-1"})
+    rows = [(2, "cka", "", run)]
+    behind = Evidence(pd.DataFrame(rows, columns=["seed", "role", "key", "run"]))
+    drawn = Shown(
+        figure=fig03.draw(cka()), data=cka(), sentence="They agree.", more={"layers": cka()}
+    )
+    cells = pd.DataFrame({"a <b>": ["1 & 2"]}, index=["row"])
+    for name, shown in (("fig03", drawn), ("table2", Shown(table=cells))):
+        files.save(tmp_path, name, shown)
     written = page.write(
         tmp_path,
         "smoke",
         [1, 2],
         [
-            Exhibit(
-                "fig03",
-                "Fig. 3: layers",
-                "They agree.",
-                "05_internals",
-                ["cka-1"],
-                alt="A matrix.",
-                more=["layers"],
+            Placed(figure, drawn, behind),
+            Placed(
+                table, Shown(table=cells, sentence="They fork."), behind.of([], every_seed=True)
             ),
-            Exhibit("table2", "Table 2: forks", "They fork.", "06_dynamics", [], table=text),
         ],
     ).read_text()
-    assert 'alt="A matrix."' in written and "They fork." in written and "seeds\n1, 2" in written
+    assert 'alt="A matrix."' in written and "They fork." in written and "seeds 1, 2" in written
     assert "a &lt;b&gt;" in written and "1 &amp; 2" in written
     assert 'href="runs/cka-1/run.json"' in written and 'href="tables/layers.csv"' in written
+    assert "seed 2 ·" in written  # the one it was drawn from
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', written)
+
+
+def test_a_notebook_shows_picture_tables_paper_and_sentence_in_this_order():
+    paper_says = pd.DataFrame({"CKA": [0.999]}, index=["8B"])
+    shown = Shown(
+        figure=fig03.draw(cka()), data=cka(), sentence="So it is.", reported=paper_says,
+        more={"layers": pd.DataFrame({"x": [0.123456]})},
+    )  # fmt: skip
+    kinds = [next(iter(bundle)) for bundle in shown.displays()]
+    assert kinds == [
+        "image/png", "text/markdown", "text/html", "text/markdown", "text/html", "text/markdown",
+    ]  # fmt: skip
+    texts = [bundle["text/plain"] for bundle in shown.displays()]
+    assert "0.1235" in texts[2] and "0.999" in texts[4] and texts[5] == "> So it is."
+    assert shown.displays() == shown.displays()  # the same picture to the last byte
+
+
+def test_an_exhibit_is_one_module(tmp_path, monkeypatch):
+    """A throw-away one: drawn for the page and shown in a notebook with nothing else touched."""
+
+    def make(profile, evidence):
+        frame = pd.DataFrame({"runs": [len(evidence.every("training"))]})
+        return Shown(table=frame, sentence=f"{profile.name} has {frame['runs'].item()} runs.")
+
+    ours = Exhibit("throwaway", "Ours: a count", "03_continue", ("training",), make)
+    monkeypatch.setattr(registry, "EXHIBITS", [ours])
+    index = pd.DataFrame(
+        [
+            (seed, "training", arm, type("Run", (), {"name": arm}))
+            for seed in (1, 2)
+            for arm in "ab"
+        ],
+        columns=["seed", "role", "key", "run"],
+    )
+    monkeypatch.setattr(gallery, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    monkeypatch.setattr(roles, "published", lambda profile: Evidence(index))
+    monkeypatch.setattr(roles, "made", lambda profile, roles: Evidence(index[:2]))
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
+    written = (exhibits.redraw("smoke") / "report.html").read_text()
+    assert "smoke has 2 runs." in written and 'id="throwaway"' in written
+    assert exhibits.show(SMOKE, "throwaway").sentence == "smoke has 2 runs."
+    assert len(list(tmp_path.rglob("throwaway.csv"))) == 2
+    with pytest.raises(ValueError, match="exhibit is 'fig8', which does not exist; use one of thr"):
+        exhibits.show(SMOKE, "fig8")
+
+
+def index(*rows):
+    return Evidence(pd.DataFrame(rows, columns=["seed", "role", "key", "run"]))
+
+
+def test_an_exhibit_of_one_seed_takes_the_first_that_has_all_its_runs():
+    found = index(
+        (1, "a", "x", 1), (2, "a", "x", 2), (2, "b", "", 3), (3, "a", "x", 4), (3, "b", "", 5)
+    )
+    assert found.of(["a", "b"], every_seed=False).by_key("a") == {"x": 2}
+    assert found.of(["a", "b"], every_seed=True).every("a") == [2, 4]
+    assert found.of(["a"], every_seed=False).seeds == [1]
+    assert found.of(["c"], every_seed=False) is None and found.of([], every_seed=False) is not None
+
+
+def test_every_exhibit_is_listed_once_and_asks_for_roles_that_exist():
+    names = [exhibit.name for exhibit in registry.EXHIBITS]
+    assert len(set(names)) == len(names) and {f"fig{i:02}" for i in range(1, 14)} <= set(names)
+    assert {f"table{i}" for i in range(1, 7)} | {"reheating", "ood", "audit"} <= set(names)
+    for exhibit in registry.EXHIBITS:
+        assert set(exhibit.roles) <= {*roles.STUDY, *roles.ANALYSES}
+        notebook = (params.ROOT / "notebooks" / f"{exhibit.notebook}.ipynb").read_text()
+        assert f'exhibits.show(settings, \\"{exhibit.name}\\")' in notebook
+
+
+def test_the_audits_sentence_counts_the_intervals_that_hold_0():
+    said = audit.EXHIBIT.make(SMOKE, index()).sentence
+    assert "12 of 12 intervals" in said
+    assert "PR-FKL on Qwen3-4B-Base (avg@8 +2.06 [0.02, 4.10])" in said and "8B" not in said

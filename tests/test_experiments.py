@@ -58,10 +58,10 @@ def asked(monkeypatch):
     monkeypatch.setattr(experiments.reheat, "reheat", reheat)
     monkeypatch.setattr(experiments.rl, "resume", resume)
     monkeypatch.setattr(experiments.rl, "collapse", collapse)
-    monkeypatch.setattr(experiments.study, "collapsed", lambda profile: Path("collapsed"))
-    monkeypatch.setattr(experiments.study, "base", lambda profile: Path("base"))
+    monkeypatch.setattr(experiments.arms, "collapsed", lambda profile: Path("collapsed"))
+    monkeypatch.setattr(experiments.policies, "base", lambda profile: Path("base"))
     monkeypatch.setattr(
-        experiments.study,
+        experiments.arms,
         "reheated",
         lambda profile: {
             "PR-FKL": Made("fkl"),

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion import objective, params
-from companion.study import arms
 from companion.analysis import gradients, rollouts
-from companion.stages.sampling import load_policy
+from companion.policies import load_policy
+from companion.study import arms
 
 SMOKE = params.load("smoke", {"analysis.samples": 1})
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from companion.stages.launch import launch, submission, write_script
 from companion.params import ROOT
+from companion.stages.launch import launch, submission, write_script
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"
 

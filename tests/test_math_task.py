@@ -5,9 +5,9 @@ import pytest
 from test_benchmarks import hub_rows, write
 
 from companion import params, tasks
-from companion.stages import evaluate, reheat, rl
 from companion.adapters.rewards import compute_score
 from companion.analysis import rollouts
+from companion.stages import entropy, evaluate, swift_command, verl_files
 from companion.tasks import benchmarks, math
 
 
@@ -31,8 +31,7 @@ def test_training_and_held_out_problems_are_disjoint(profile):
     assert not {q.prompt for q in train} & {q.prompt for q in held_out}
     few = tasks.training(params.change(profile, {"task.train_problems": 2048}))
     assert few == train[:2048]
-    entropy = entropy.entropy_prompts(profile)
-    assert entropy == [q.prompt for q in held_out]
+    assert entropy.entropy_prompts(profile) == [q.prompt for q in held_out]
 
 
 def test_more_training_problems_than_there_are_is_refused(profile):
@@ -87,10 +86,10 @@ def test_a_suite_that_there_is_not_or_all_of_them_cannot_be_left_out(suites):
 
 
 def test_both_frameworks_get_the_same_prompts_and_verl_the_golds(profile, tmp_path):
-    rl.write_data(profile, tmp_path)
-    reheat.write_inputs(profile, "forward", tmp_path)
+    verl_files.write_data(profile, tmp_path)
+    swift_command.write_inputs(profile, "forward", tmp_path)
     train = pd.read_parquet(tmp_path / "train.parquet")
-    lines = pd.read_json(tmp_path / reheat.PROMPTS, lines=True)
+    lines = pd.read_json(tmp_path / swift_command.PROMPTS, lines=True)
     asked = [messages[0]["content"] for messages in train["prompt"]]
     assert [messages[0]["content"] for messages in lines["messages"]] == asked[: len(lines)]
     assert set(train["data_source"]) == {"math/DAPO-Math-17K"}

@@ -8,8 +8,10 @@ import papermill
 import pytest
 from conftest import run
 
-from companion.commands import reproduce
+from companion import params
+from companion.commands import publish
 from companion.params import ROOT
+from companion.study import roles
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = ROOT / "runs" / "smoke"
@@ -23,7 +25,7 @@ def test_committed_without_outputs_and_with_parameters(path):
     assert not [c for c in code if c.outputs or c.execution_count]
     tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
-    assert {"profile", "seed"} <= set(papermill.inspect_notebook(str(path)))
+    assert {"profile", "seed", "changes"} <= set(papermill.inspect_notebook(str(path)))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -38,14 +40,6 @@ def test_an_ignored_output_says_why(path):
     for cell in nbformat.read(path, as_version=4).cells:
         if "NBVAL" in cell.source:
             assert re.match(r"# NBVAL_IGNORE_OUTPUT\n# \w.{10,}\n", cell.source)
-
-
-def test_unknown_notebooks_and_parameters_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="notebook '05' does not exist; use one of 00_overview"):
-        reproduce.notebooks(["05"])
-    with pytest.raises(ValueError, match="'tua' is no parameter of 02_reheat.ipynb; it has .*tau"):
-        reproduce.execute(ROOT / "notebooks/02_reheat.ipynb", tmp_path / "out.ipynb", {"tua": 1})
-    assert not (tmp_path / "out.ipynb").exists()
 
 
 def test_smoke_runs_every_framework(executed):
@@ -66,6 +60,13 @@ def test_a_second_and_a_third_run_train_nothing_and_say_the_same(executed, monke
             outs = pool.map(nbval, (paths[::2], paths[1::2]))
         assert all(re.search(r"\d+ passed", out) and "failed" not in out for out in outs)
     assert {p: p.stat().st_mtime_ns for p in SMOKE.glob("*/run.json")} == before
+
+
+def test_what_was_executed_is_what_is_published(executed):
+    """Every picture, table and sentence of the notebooks, drawn again from the same runs."""
+    profile = params.load("smoke")
+    made = roles.made(profile, roles.STUDY | roles.ANALYSES)
+    publish.check_executed(profile, made, executed)
 
 
 def nbval(paths):

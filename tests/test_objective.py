@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -177,7 +178,7 @@ def test_both_gradients_agree_to_second_order_as_tau_goes_to_one():
         return (forward - reverse).norm()
 
     taus = [1 / (1 - e) for e in (0.04, 0.02, 0.01, 0.005)]
-    orders = [math.log2(gap(a) / gap(b)) for a, b in zip(taus, taus[1:], strict=False)]
+    orders = [math.log2(gap(a) / gap(b)) for a, b in pairwise(taus)]
     assert orders == pytest.approx([2, 2, 2], abs=0.1)
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from companion import params, runs, tables
+from companion import params, runs
 from companion.commands import export
-from companion.stages import evaluate, reheat, rl
+from companion.exhibits import hyperparameters
+from companion.stages import checks, evaluate, reheat, rl, swift_command, verl_command
 from companion.study import arms
 
 PROFILES = ["qwen3-0.6b", "qwen3-4b", "qwen3-8b"]
@@ -23,7 +24,7 @@ def profile(request):
 
 @pytest.mark.parametrize("table", [3, 4, 5])
 def test_every_cell_equals_the_papers(profile, table):
-    rows = tables.hyperparameters(profile, table)
+    rows = hyperparameters.table(profile, table)
     assert len(rows) >= 6
     assert rows[rows["differs"] != ""].empty
 
@@ -41,7 +42,7 @@ def composed(profile, **changes):
     }
     folder = str(Path(verl.__file__).parent / "trainer" / "config")
     with initialize_config_dir(config_dir=folder, version_base=None):
-        return compose("ppo_trainer", overrides=rl.overrides(profile, **asked | changes))
+        return compose("ppo_trainer", overrides=verl_command.overrides(profile, **asked | changes))
 
 
 def test_verl_is_asked_for_table_3(profile):
@@ -111,13 +112,13 @@ def test_one_node_starts_a_ray_of_its_own_and_several_join_the_jobs(profile):
 )
 def test_an_update_that_ranks_cannot_share_is_refused_before_any_training(changes, sentence):
     with pytest.raises(ValueError) as refused:
-        rl.check(params.load("qwen3-4b", changes))
+        checks.settings(params.load("qwen3-4b", changes))
     assert sentence in str(refused.value)
 
 
 @pytest.mark.parametrize("name", params.profiles())
 def test_ranks_share_every_profiles_updates(name):
-    rl.check(params.load(name))
+    checks.settings(params.load(name))
 
 
 def test_the_reward_is_dapos_with_the_overlong_buffer(profile):
@@ -141,10 +142,10 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
 
     profile = params.change(profile, {"task.base": "results/checkpoints/countdown-base"})
     start = params.ROOT / profile.task.base
-    (tmp_path / reheat.PROMPTS).write_text(
+    (tmp_path / swift_command.PROMPTS).write_text(
         '{"messages": [{"role": "user", "content": "1 + 1?"}]}\n'
     )
-    words = reheat.command(profile, start, tmp_path)
+    words = swift_command.command(profile, start, tmp_path)
     with patch.dict(os.environ):  # FSDP leaves settings there
         asked, rest = parse_args(
             RLHFArguments, [*words[words.index("rlhf") + 1 :], "--use_cpu", "true"]
@@ -178,9 +179,9 @@ def test_a_checkpoint_is_measured_on_emptied_gpus_and_earlier_ones_become_polici
 
     from swift.utils.utils import import_external_file
 
-    swift_plugin = import_external_file(str(reheat.PLUGIN))  # as ms-swift does
+    swift_plugin = import_external_file(str(swift_command.PLUGIN))  # as ms-swift does
     folder, done = tmp_path / "swift", []
-    reheat.write_inputs(params.load("smoke"), "forward", tmp_path)
+    swift_command.write_inputs(params.load("smoke"), "forward", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
     monkeypatch.setattr(swift_plugin, "broadcast_object_list", lambda measured: measured)

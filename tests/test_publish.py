@@ -6,10 +6,11 @@ import nbformat
 import pandas as pd
 import pytest
 
-from companion import params, redraw, report, runs
-from companion.commands import publish
-from companion.study import arms, experiments
-from companion.analysis import collect
+from companion import exhibits, params, runs
+from companion.commands import publish, reproduce
+from companion.exhibits import files, gallery
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.study import arms, roles
 from companion.tasks import countdown
 
 PROFILE = params.load("smoke", {"seed": 7})
@@ -17,7 +18,7 @@ PROFILE = params.load("smoke", {"seed": 7})
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    for module in (runs, publish, redraw, collect, report):
+    for module in (runs, publish, reproduce, roles, gallery, files):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
@@ -67,13 +68,13 @@ def finished(root, monkeypatch):
         evaluations[label] = finished_run(
             root, "evaluate", settings, f"evaluate-{i}", samples=samples
         )
-    roles = {"training": training, "reheated": {}, "evaluations": evaluations}
-    monkeypatch.setattr(study, "roles", lambda profile: roles)
+    study = {"training": training, "reheated": {}, "evaluations": evaluations}
+    monkeypatch.setattr(roles, "STUDY", {name: lambda _, r=r: r for name, r in study.items()})
 
     def not_made(profile):
         raise runs.NotFinished("run cka is not finished here")
 
-    monkeypatch.setattr(experiments, "roles", not_made)
+    monkeypatch.setattr(roles, "ANALYSES", {"cka": not_made})
     return [*training.values(), *evaluations.values()]
 
 
@@ -108,7 +109,7 @@ def test_publishing_twice_changes_nothing(root, finished):
 
 def test_another_measurement_of_the_same_part_is_refused_and_nothing_is_written(root, finished):
     target = publish.publish(PROFILE)
-    index = target / collect.INDEX
+    index = target / roles.INDEX
     index.write_text(index.read_text().replace("rl-0", "rl-from-another-machine"))
     (target / "runs" / "rl-0").rename(target / "runs" / "rl-from-another-machine")
     before = index.read_text()
@@ -118,13 +119,46 @@ def test_another_measurement_of_the_same_part_is_refused_and_nothing_is_written(
 
 
 def test_seeds_share_an_index_and_keep_their_runs(root, finished, monkeypatch):
-    monkeypatch.setattr(redraw, "redraw", lambda profile: None)  # both seeds' runs are the same
-    target = publish.publish(PROFILE)
+    monkeypatch.setattr(exhibits, "redraw", lambda profile: root / "results" / profile)
+    target = publish.publish(PROFILE)  # both seeds' runs are the same
     publish.publish(params.load("smoke", {"seed": 8}))
-    index = pd.read_csv(target / collect.INDEX)
+    index = pd.read_csv(target / roles.INDEX)
     assert list(index["seed"].value_counts()) == [len(finished), len(finished)]
 
 
 def test_redrawing_without_measurements_is_one_sentence(root):
     with pytest.raises(ValueError, match="'smoke' has no published runs; make some with: make"):
-        redraw.redraw("smoke")
+        exhibits.redraw("smoke")
+
+
+def executed(root, profile, *outputs):
+    folder = root / "runs" / "smoke" / f"notebooks-seed{profile.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = [
+        nbformat.v4.new_code_cell(
+            outputs=[nbformat.v4.new_output("display_data", data=data) for data in outputs]
+        )
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "03_continue.ipynb")
+
+
+def test_a_notebook_that_shows_something_else_than_its_runs_give_is_refused(
+    root, finished, monkeypatch
+):
+    def make(profile, evidence):
+        table = pd.DataFrame({"runs": [len(evidence.every("training"))]})
+        return Shown(table=table, sentence="Counted.")
+
+    ours = Exhibit("count", "A count", "03_continue", ("training",), make)
+    monkeypatch.setattr(publish, "EXHIBITS", [ours])
+    right = make(PROFILE, roles.made(PROFILE, ["training"])).displays()
+    stale = [right[0] | {"text/plain": "   runs\n0  99"}, right[1]]
+    for shown in (stale, right[:1], []):
+        executed(root, PROFILE, *shown)
+        with pytest.raises(
+            ValueError, match="03_continue.ipynb was executed before the last change"
+        ):
+            publish.publish(PROFILE)
+        assert not (root / "results").exists()
+    executed(root, PROFILE, *right)
+    assert (publish.publish(PROFILE) / "notebooks" / "seed7" / "03_continue.ipynb").exists()

@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file
 
 from companion import params, runs
-from companion.stages import reheat, rl
-from companion.stages.launch import launch
 from companion.params import ROOT
+from companion.stages import rl, swift_command
+from companion.stages.launch import launch
 
 TINY = {
     "rl.collapse.check_every": 1,
@@ -63,7 +63,7 @@ COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_len
 
 def heated(folder, words, environment):
     """What ms-swift measured, a row a step."""
-    reheat.write_inputs(params.load("smoke", HEAT), "forward", folder)
+    swift_command.write_inputs(params.load("smoke", HEAT), "forward", folder)
     (folder / "metrics.jsonl").touch()
     launch(words, environment, folder / "ms-swift.log", lambda: None)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -85,10 +85,12 @@ def test_ms_swift_on_two_ranks(tmp_path):
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
         folder.mkdir()
-        words = reheat.command(profile, ROOT / profile.task.base, folder)
+        words = swift_command.command(profile, ROOT / profile.task.base, folder)
         at = words.index("--gradient_accumulation_steps") + 1
         words[at] = str(int(words[at]) // ranks)
-        environment = reheat.environment(profile) | ({"NPROC_PER_NODE": "2"} if ranks == 2 else {})
+        environment = swift_command.environment(profile) | (
+            {"NPROC_PER_NODE": "2"} if ranks == 2 else {}
+        )
         rows.append(heated(folder, words, environment)[-1])
     for name in COMPARED:
         np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-4, err_msg=name)
@@ -98,15 +100,15 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
     """The command for GPUs, but for vLLM and flash-attn: FSDP2 trains, saves and resumes."""
     cpu, gpu = params.load("smoke", HEAT), params.load("smoke", ON_GPUS)
     base = ROOT / cpu.task.base
-    plugin = ["--external_plugins", reheat.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
+    plugin = ["--external_plugins", swift_command.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
     here = ["--use_cpu", "true", "--use_vllm", "false", "--attn_impl", "sdpa"]
     here += ["--padding_free", "false", *plugin]
-    environment = reheat.environment(cpu) | reheat.environment(gpu)
+    environment = swift_command.environment(cpu) | swift_command.environment(gpu)
 
     def sharded(name, *more):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        words = reheat.command(gpu, base, folder)
+        words = swift_command.command(gpu, base, folder)
         at = words.index("--vllm_mode")  # refused where vLLM is not used
         words = [*words[:at], *words[at + 2 :], *here, *more]
         return folder, heated(folder, words, environment)
@@ -117,7 +119,9 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
 
     alone = tmp_path / "alone"
     alone.mkdir()
-    expected = heated(alone, [*reheat.command(cpu, base, alone), *plugin], reheat.environment(cpu))
+    expected = heated(
+        alone, [*swift_command.command(cpu, base, alone), *plugin], swift_command.environment(cpu)
+    )
     folder, rows = sharded("sharded", "--bf16", "false")
     for ours, theirs in zip(rows, expected, strict=True):
         for name in COMPARED:

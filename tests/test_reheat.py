@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from companion import objective, params, runs
-from companion.stages import reheat
+from companion.policies import load_policy
+from companion.stages import reheat, scaling, swift_command
+from companion.stages.engines import opened
 from companion.stages.entropy import token_entropy
 from companion.stages.launch import launch
-from companion.stages.sampling import load_policy, opened
 from companion.tasks import countdown
 
 PROMPTS = ["3 5 7 -> 36", "12 1 -> 13", "20 19 18 4 -> 7", "2 2 -> 4"]
@@ -100,8 +101,8 @@ def make_trainer(settings: params.Profile, policy: Path, folder: Path, direction
         def train(self, trainer):
             self.trainer = trainer
 
-    reheat.write_inputs(settings, direction, folder)
-    words = reheat.command(settings, policy, folder)
+    swift_command.write_inputs(settings, direction, folder)
+    words = swift_command.command(settings, policy, folder)
     pipeline = Untrained(words[words.index("rlhf") + 1 :])
     pipeline.main()
     return pipeline.trainer
@@ -182,7 +183,7 @@ def test_first_step_equals_stock_gkd_with_a_frozen_scaled_teacher(
 
     loss, gradient = gradient_through_swift(trainer, direction, 1)
 
-    reheat.save_scaled(policy, trainer.tau, tmp_path)
+    scaling.save_scaled(policy, trainer.tau, tmp_path)
     trainer.teacher_model, trainer._is_self_distillation = load_policy(tmp_path)[0], False
     trainer.beta, trainer.temperature = beta, 1.0
     trainer.args.steps_per_generation = 1
@@ -267,8 +268,8 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     from swift.utils import parse_args
 
     settings = profile(policy, hardware__platform=platform)
-    reheat.write_inputs(settings, "forward", tmp_path)
-    words = reheat.command(settings, policy, tmp_path)
+    swift_command.write_inputs(settings, "forward", tmp_path)
+    words = swift_command.command(settings, policy, tmp_path)
     words += ["--use_cpu", "true"] if platform == "gpu" else []  # what only a GPU machine has
     with patch.dict(os.environ):  # FSDP leaves settings there
         arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1 :])
@@ -295,8 +296,8 @@ def test_prompts_fill_whole_batches(policy, tmp_path, prompts, batch, lines):
     settings = profile(
         policy, task__train_problems=prompts, reheat__batch_size=batch, reheat__micro_batch_size=1
     )
-    reheat.write_inputs(settings, "forward", tmp_path)
-    written = (tmp_path / reheat.PROMPTS).read_text().splitlines()
+    swift_command.write_inputs(settings, "forward", tmp_path)
+    written = (tmp_path / swift_command.PROMPTS).read_text().splitlines()
     assert len(written) == lines and len(set(written)) == min(prompts, lines)
 
 
@@ -343,7 +344,7 @@ def test_impossible_tau_is_refused(policy, tau, message):
     with pytest.raises(ValueError, match=message):
         reheat.reheat(profile(policy), policy, tau=tau)
     with pytest.raises(ValueError, match=message):
-        reheat.scale(profile(policy), policy, tau)
+        scaling.scale(profile(policy), policy, tau)
 
 
 def test_what_is_no_policy_of_this_task_is_refused(policy, tmp_path, root):
@@ -365,7 +366,7 @@ def test_what_is_no_policy_of_this_task_is_refused(policy, tmp_path, root):
 def test_batch_that_does_not_divide_is_refused(policy, tmp_path):
     settings = profile(policy, reheat__batch_size=20)
     with pytest.raises(ValueError, match=r"must be a multiple of .* \(8 x 1\)"):
-        reheat.command(settings, policy, tmp_path)
+        swift_command.command(settings, policy, tmp_path)
 
 
 # --- Whole runs of `swift rlhf` -------------------------------------------------------------
@@ -459,7 +460,7 @@ def test_failing_command_ends_with_the_end_of_its_log(tmp_path):
 
 
 def test_scaling_divides_every_logit(policy, root):
-    run = reheat.scale(profile(policy), policy, 1.2)
+    run = scaling.scale(profile(policy), policy, 1.2)
     tokens = torch.arange(40)[None]
     before, after = (load_policy(path)[0](tokens).logits.detach() for path in (policy, run.policy))
     torch.testing.assert_close(after, before / 1.2, rtol=1e-5, atol=1e-5)
@@ -467,15 +468,15 @@ def test_scaling_divides_every_logit(policy, root):
         objective.entropy(after), objective.entropy(before / 1.2), rtol=1e-5, atol=1e-6
     )
     assert run.result["token_entropy"] == token_entropy(run.policy, profile(policy)).value
-    assert reheat.scale(profile(policy), policy, 1.2).folder == run.folder
+    assert scaling.scale(profile(policy), policy, 1.2).folder == run.folder
 
 
 def test_matching_tau_finds_the_tau_of_a_scaled_policy(policy, root):
     settings = profile(policy, entropy__prompts=512)
-    scaled = reheat.scale(settings, policy, 1.3)
-    tau = reheat.matching_tau(settings, policy, scaled.result["token_entropy"])
-    found = reheat.scale(settings, policy, tau).result["token_entropy"]
+    scaled = scaling.scale(settings, policy, 1.3)
+    tau = scaling.matching_tau(settings, policy, scaled.result["token_entropy"])
+    found = scaling.scale(settings, policy, tau).result["token_entropy"]
     assert tau == pytest.approx(1.3, abs=0.05)
     assert found == pytest.approx(scaled.result["token_entropy"], abs=0.02)
     with pytest.raises(ValueError, match="no tau between 1/4 and 4"):
-        reheat.matching_tau(settings, policy, 20.0)
+        scaling.matching_tau(settings, policy, 20.0)

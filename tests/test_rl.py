@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from companion import params, policies, runs
-from companion.stages import reheat, rl
+from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
 FOLDER = Path("runs/x")
@@ -31,7 +31,7 @@ def compose(words):
 
 def words(settings, **changes):
     asked = {"start": Path("policy"), "folder": FOLDER, "steps": 7, "temperature": 1.2} | changes
-    return rl.overrides(settings, **asked)
+    return verl_command.overrides(settings, **asked)
 
 
 def on_gpu(settings, **changes):
@@ -75,7 +75,7 @@ def test_platforms_differ_in_one_block_only():
         platform = {f"{name}={value}" for name, value in block(settings).items()}
         return [word for word in words(settings) if word not in platform]
 
-    assert method(profile(), rl._cpu) == method(on_gpu(profile()), rl._gpu)
+    assert method(profile(), verl_command._cpu) == method(on_gpu(profile()), verl_command._gpu)
 
 
 @pytest.mark.parametrize("tokens", [0, 16])
@@ -109,7 +109,7 @@ def test_bad_settings_are_refused_before_anything_starts(changes, message, tmp_p
 
 def test_transformers_rollouts_are_refused_on_gpus():
     with pytest.raises(ValueError, match="must be 'vllm' on GPUs"):
-        rl.check(on_gpu(profile(), rollout_engine="transformers"))
+        checks.settings(on_gpu(profile(), rollout_engine="transformers"))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
@@ -130,7 +130,7 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
     from companion.tasks import countdown
 
     settings = profile()
-    rl.write_data(settings, tmp_path)
+    verl_files.write_data(settings, tmp_path)
     train = pd.read_parquet(tmp_path / "train.parquet")
     assert len(train) == settings.task.train_problems
     assert set(train["data_source"]) == {f"countdown/{suite}" for suite in countdown.SUITES}
@@ -151,7 +151,7 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.setattr(rl.evaluate, "token_entropy", lambda *_: Estimate(1.0, 0.9, 1.1))
+    monkeypatch.setattr(rl, "token_entropy", lambda *_: Estimate(1.0, 0.9, 1.1))
     start = tmp_path / "policy"
     start.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -172,7 +172,7 @@ def fake_verl(run, entropies, killed_at=None):
     def launch(command, environment, log, report, **_):
         begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
         first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
-        with open(run.folder / "verl.jsonl", "w") as file:
+        with (run.folder / "verl.jsonl").open("w") as file:
             for step in range(first + 1, max(entropies) + 1):
                 if step in entropies and step != killed_at:
                     checkpoint(run, step)
@@ -182,7 +182,7 @@ def fake_verl(run, entropies, killed_at=None):
                     checkpoint(run, step)  # saved, but neither measured nor logged
                     file.write('{"step": ')
                     break
-                values = {name: float(step) for name in rl.COLUMNS.values()}
+                values = {name: float(step) for name in verl_files.COLUMNS.values()}
                 del values["token_entropy"]
                 file.write(json.dumps({"step": step, "data": values}) + "\n")
                 file.flush()
@@ -242,7 +242,7 @@ def contents(folder):
 
 def test_a_second_call_leaves_a_training_that_runs_alone(run):
     with run.recording():
-        rl._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+        verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
         (run.folder / "verl.jsonl").write_text("{}\n")
         before = contents(run.folder)
         with pytest.raises(RuntimeError, match="is being made by another process"):
@@ -252,7 +252,7 @@ def test_a_second_call_leaves_a_training_that_runs_alone(run):
 
 def test_reading_a_study_leaves_an_interrupted_training_alone(run):
     run.folder.mkdir(parents=True)
-    rl._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+    verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
     before = contents(run.folder)
     with runs.finished_only(), pytest.raises(runs.NotFinished):
         rl._train(profile(), run, "plain", 1.0)
@@ -261,7 +261,9 @@ def test_reading_a_study_leaves_an_interrupted_training_alone(run):
 
 def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
     checkpoint(run, 2)
-    rl._write(run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}])
+    verl_files._write(
+        run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}]
+    )
     monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
     rl._train(profile(), run, "plain", 1.0)
     assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}

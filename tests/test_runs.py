@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from companion import params, runs
+from companion import params, policies, provenance, runs
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    for module in (runs, provenance):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
 

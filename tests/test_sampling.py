@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from companion import params
-from companion.stages import evaluate
-from companion.stages import vllm_engine
 from companion.params import ROOT
+from companion.policies import encode_prompts, load_policy
 from companion.schema import Hardware
-from companion.stages.sampling import _draw, encode_prompts, load_policy, opened, sample
+from companion.stages import entropy, vllm_engine
+from companion.stages.engines import opened
+from companion.stages.sampling import _draw, sample
 
 SMOKE = params.load("smoke")
 POLICY = ROOT / SMOKE.task.base

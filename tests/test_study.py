@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from companion import figures, params
-from companion.stages import evaluate
-from companion.study import arms
+from companion import params
 from companion.analysis import collect, distribution
+from companion.exhibits import softened, style
+from companion.stages import entropy, evaluate
 from companion.statistics import Estimate
+from companion.study import arms
 from companion.tasks import countdown
 
 SMOKE = params.load("smoke")
@@ -20,9 +21,9 @@ SMOKE = params.load("smoke")
 def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
     started = {}
     run = type("Run", (), {"result": {"token_entropy": 0.2}})
-    monkeypatch.setattr(study, "collapsed", lambda profile: "collapsed")
+    monkeypatch.setattr(arms, "collapsed", lambda profile: "collapsed")
     monkeypatch.setattr(
-        study,
+        arms,
         "reheated",
         lambda profile: {name: type("R", (run,), {"policy": name}) for name in arms.REHEATED},
     )
@@ -40,7 +41,7 @@ def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
     assert started["+DAPO, optimizer kept"] == ("collapsed", None, True)
     for name in arms.REHEATED:
         assert started[f"+DAPO w/ {name}"] == (name, None, False)
-    assert arms.ROWS[2:] == list(started) and set(started) <= set(figures.COLOURS)
+    assert arms.ROWS[2:] == list(started) and set(started) <= set(style.COLOURS)
 
 
 def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
@@ -52,7 +53,7 @@ def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
 
 
 def test_token_entropy_weighs_tokens_and_repeats_exactly():
-    from companion.stages.sampling import opened
+    from companion.stages.engines import opened
 
     measured = entropy.token_entropy(arms.base(SMOKE), SMOKE)
     assert measured == entropy.token_entropy(arms.base(SMOKE), SMOKE)
@@ -144,7 +145,7 @@ def test_hesitation_is_the_most_uncertain_position_of_its_answer():
 
 @pytest.mark.parametrize("tau", [0.5, 1.2, 3.0])
 def test_softened_draws_student_and_teacher(tau):
-    figure = figures.softened(np.array([3.0, 1.0, 0.0, -1.0]), tau, list("abcd"), shown=3)
+    figure = softened.draw(np.array([3.0, 1.0, 0.0, -1.0]), tau, list("abcd"), shown=3)
     student, teacher = figure.axes[0].containers
     heights = [bar.get_height() for bar in teacher]
     z = np.array([3.0, 1.0, 0.0, -1.0]) / tau

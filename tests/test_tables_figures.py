@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from companion import figures, params, report, tables, tasks
+from companion import params, tasks
+from companion.analysis import accuracy, collect
+from companion.exhibits import fig01, fig02, fig04, files, ood, style, text
 from companion.study import arms
+from companion.study.roles import Evidence
 
 SUITES = ["easy", "hard"]
 
@@ -34,7 +37,7 @@ def samples(rates, seeds=(1,), problems=20, k=4):
 def test_table1_cells_by_hand():
     frame = samples({"Base": 0.25, "+DAPO": 0.75})
     frame.loc[(frame["label"] == "Base") & (frame["suite"] == "hard"), "correct"] = False
-    table = tables.table1(frame, SUITES)
+    table = accuracy.table(frame, SUITES)
     assert table.loc["Base", ("easy", "avg@4")].value == 25
     assert table.loc["Base", ("easy", "pass@4")].value == 100
     assert table.loc["Base", ("hard", "pass@4")].value == 0
@@ -45,53 +48,46 @@ def test_table1_cells_by_hand():
 def test_the_order_of_samples_does_not_matter():
     frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
     shuffled = frame.sample(frac=1, random_state=0)
-    ordered = arms.in_order(shuffled, ["Base", "+DAPO"])
+    ordered = collect.in_order(shuffled, ["Base", "+DAPO"])
     pd.testing.assert_frame_equal(
-        tables.show(tables.table1(frame, SUITES)), tables.show(tables.table1(ordered, SUITES))
+        text.show(accuracy.table(frame, SUITES)), text.show(accuracy.table(ordered, SUITES))
     )
 
 
 def test_gains_are_against_the_named_policy_and_leave_it_out():
-    gains = tables.gains(samples({"a": 0.25, "b": 0.75}), SUITES, against="a")
+    gains = accuracy.gains(samples({"a": 0.25, "b": 0.75}), SUITES, against="a")
     assert list(gains.index) == ["b"]
     assert gains.loc["b", "avg@4"].value == 50 and gains.loc["b", "pass@4"].value == 0
 
 
-def test_a_suite_that_is_left_out_has_an_empty_table(tmp_path):
-    frame = samples({"Base": 0.25})
+def test_a_suite_that_is_left_out_has_nothing_to_show():
     few = params.load("smoke", {"task.leave_out": [tasks.ood(params.load("smoke"))]})
-    table = tables.ood(frame, few)
-    assert tables.show(table).empty
-    report.save_estimates(tmp_path, "ood", table)
-    whole = tables.ood(
-        frame.replace({"suite": {"hard": few.task.leave_out[0]}}), params.load("smoke")
-    )
-    assert whole.loc["Base", "avg@4"].value == 25
+    assert ood.make(few, Evidence(pd.DataFrame(columns=["seed", "role", "key", "run"]))) is None
 
 
 def test_the_path_loses_points_on_each_kind_of_suite_that_is_asked():
     frame = samples({"Collapsed": 0.75, "PR-FKL": 0.25})
-    change = tables.change_along_path(frame, SUITES[:1], SUITES[1])
+    groups = {"in-domain": SUITES[:1], "out of distribution": SUITES[1:]}
+    change = fig04.change(frame, groups)
     assert {name: row.value for name, row in change.items()} == {
         "in-domain": -50,
         "out of distribution": -50,
     }
-    assert list(tables.change_along_path(frame, SUITES, None)) == ["in-domain"]
 
 
 def test_single_seeds_average_to_the_whole():
     frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
     frame.loc[(frame["seed"] == 2) & (frame["label"] == "Base"), "correct"] = False
-    by_seed = tables.avg_by_seed(frame, SUITES)
+    by_seed = accuracy.by_seed(frame, SUITES)
     assert by_seed.loc["Base"].to_dict() == {1: 25, 2: 0}
-    whole = tables.table1(frame, SUITES)["Avg", "avg@4"]
+    whole = accuracy.table(frame, SUITES)["Avg", "avg@4"]
     for label in ("Base", "+DAPO"):
         assert by_seed.loc[label].mean() == pytest.approx(whole[label].value)
 
 
 def test_tidy_keeps_every_number_and_csv_reads_back(tmp_path):
-    table = tables.table1(samples({"Base": 0.25, "+DAPO": 0.75}), SUITES)
-    report.save_estimates(tmp_path, "table1", table)
+    table = accuracy.table(samples({"Base": 0.25, "+DAPO": 0.75}), SUITES)
+    files.save_table(tmp_path, "table1", table)
     rows = pd.read_csv(tmp_path / "table1.csv")
     assert len(rows) == 2 * 3 * 2
     row = rows.query("policy == 'Base' and suite == 'easy' and metric == 'avg@4'").iloc[0]
@@ -119,7 +115,7 @@ def dynamics(seeds):
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2, 3)])
 def test_fig02_draws_every_arm_once_and_a_band_over_seeds(seeds):
-    figure = figures.fig02(dynamics(seeds), 0.1, 0.15)
+    figure = fig02.draw(dynamics(seeds), 0.1, 0.15)
     rising, falling, reward, entropy = figure.axes
     assert len(rising.lines) == len(seeds) and len(falling.lines) == len(seeds) + 2
     assert len(reward.lines) == len(arms.ARMS) and len(entropy.lines) == len(arms.ARMS) + 2
@@ -130,28 +126,28 @@ def test_fig02_draws_every_arm_once_and_a_band_over_seeds(seeds):
 def test_fig02_counts_the_arms_steps_from_each_seeds_own_collapse():
     early, late = dynamics((1,)), dynamics((2,))
     late["step"] += 30
-    both = figures.fig02(pd.concat([early, late]), 0.1, 0.15)
-    one = figures.fig02(early, 0.1, 0.15)
+    both = fig02.draw(pd.concat([early, late]), 0.1, 0.15)
+    one = fig02.draw(early, 0.1, 0.15)
     assert list(both.axes[2].lines[0].get_xdata()) == list(one.axes[2].lines[0].get_xdata())
 
 
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):
     rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(arms.ARMS)}
-    gains = tables.gains(samples(rates), SUITES, against=arms.DAPO)
-    figure = figures.fig01(gains, 1.2)
+    gains = accuracy.gains(samples(rates), SUITES, against=arms.DAPO)
+    figure = fig01.draw(gains, 1.2)
     assert [t.get_text() for t in figure.axes[2].get_yticklabels()] == [
         arm.removeprefix("+DAPO w/ ") for arm in arms.ARMS[1:]
     ]
-    report.save_figure(tmp_path, "fig01", figure, tables.tidy(gains))
+    files.save_figure(tmp_path, "fig01", figure, text.tidy(gains))
     assert {p.name for p in tmp_path.iterdir()} == {"fig01.png", "fig01.svg", "fig01.csv"}
 
 
 def test_svg_is_the_same_twice(tmp_path):
     for name in ("one", "two"):
-        report.save_figure(tmp_path, name, figures.fig02(dynamics((1,)), 0.1, 0.15), dynamics((1,)))
+        files.save_figure(tmp_path, name, fig02.draw(dynamics((1,)), 0.1, 0.15), dynamics((1,)))
     assert (tmp_path / "one.svg").read_text() == (tmp_path / "two.svg").read_text()
 
 
 def test_every_arm_has_its_own_colour():
-    colours = [figures.COLOURS[arm] for arm in arms.ARMS]
+    colours = [style.COLOURS[arm] for arm in arms.ARMS]
     assert len(set(colours)) == len(colours)

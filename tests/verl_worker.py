@@ -1,6 +1,6 @@
 """Run by test_adapters_verl.py in a process of its own, under the environment of a verl run.
 
-verl's FSDP worker on the CPU platform, built from `rl.overrides` without Ray: samples a batch
+verl's FSDP worker on the CPU platform, built from `verl_command.overrides` without Ray: samples a batch
 with our rollout, trains on it once, and prints what it saw as JSON.
 """
 
@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from companion import params
-from companion.stages import rl
+from companion.stages import verl_command
 
 policy, folder = map(Path, sys.argv[1:])
 profile = params.load("smoke", {"rl.batch_size": 16, "rl.mini_batch_size": 16})
-os.environ |= rl.environment(profile, folder) | {
+os.environ |= verl_command.environment(profile, folder) | {
     "RANK": "0",
     "WORLD_SIZE": "1",
     "LOCAL_RANK": "0",
@@ -31,7 +31,9 @@ from verl.plugin.platform.platform_manager import get_platform  # noqa: E402
 from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
 
 temperature = 1.2
-words = rl.overrides(profile, start=policy, folder=folder, steps=4, temperature=temperature)
+words = verl_command.overrides(
+    profile, start=policy, folder=folder, steps=4, temperature=temperature
+)
 config_folder = str(Path(tu.__file__).parents[1] / "trainer" / "config")
 with initialize_config_dir(config_dir=config_folder, version_base=None):
     config = compose(config_name="ppo_trainer", overrides=words)
@@ -39,7 +41,7 @@ worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor_rollout")
 worker.init_model()
 
 from companion.adapters.rollout_server import _jagged  # noqa: E402
-from companion.stages.sampling import encode_prompts  # noqa: E402
+from companion.policies import encode_prompts  # noqa: E402
 from companion.tasks import countdown  # noqa: E402
 
 problems = countdown.problems("train", next(iter(countdown.SUITES)), 64)

@@ -17,7 +17,7 @@ position. A token masked with -inf has probability 0 on both sides and gradient 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -88,12 +88,15 @@ def self_distillation(logits: Tensor, tau: float, direction: Direction) -> tuple
     `reverse_kl` and autograd, but nothing of the logits' size is kept for the backward pass
     except the logits themselves: the gradient is written from its closed form, chunk by chunk.
     """
-    return _SelfDistillation.apply(logits, tau, direction)
+    kl, h = _SelfDistillation.apply(logits, tau, direction)
+    return kl, h
 
 
 class _SelfDistillation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits: Tensor, tau: float, direction: Direction) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, tau: float, direction: Direction
+    ) -> tuple[Tensor, Tensor]:
         divergence = {"forward": forward_kl, "reverse": reverse_kl}[direction]
         chunks = _chunks(logits)
         kl = torch.cat([divergence(chunk, tau) for chunk in chunks])
@@ -104,7 +107,7 @@ class _SelfDistillation(torch.autograd.Function):
         return kl, h
 
     @staticmethod
-    def backward(ctx, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         closed_form = {"forward": forward_kl_gradient, "reverse": reverse_kl_gradient}
         (logits,) = ctx.saved_tensors
         gradient = torch.empty_like(logits)
@@ -115,7 +118,7 @@ class _SelfDistillation(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor) -> tuple[Tensor, ...]:
-    return logits.split(_rows(logits))
+    return tuple(logits.split(_rows(logits)))
 
 
 def _rows(logits: Tensor) -> int:

@@ -66,7 +66,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The content of run.json; empty before the run starts."""
         path = self.folder / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     @property
     def finished(self) -> bool:
@@ -89,7 +89,7 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What the stage reports about itself, kept in run.json."""
-        return self.record.get("result", {})
+        return dict(self.record.get("result", {}))
 
     def check_may_be_made(self) -> None:
         """NotFinished within `finished_only`: for stages that work before they record."""
@@ -103,9 +103,10 @@ class Run:
         """Hold the run's lock while it is made, and write run.json at its start and its end.
 
         Nothing in the run's folder may change outside of it, but that what a finished run no
-        longer needs is deleted. Yields a dict for the stage's results, saved under `result`. An interrupted or failed run keeps its folder and says so
-        in `status`; it is continued by the next call. `seconds` adds up all tries, but for what
-        passed before a kill that left no time to write.
+        longer needs is deleted. Yields a dict for the stage's results, saved under `result`. An
+        interrupted or failed run keeps its folder and says so in `status`; it is continued by the
+        next call. `seconds` adds up all tries, but for what passed before a kill that left no time
+        to write.
 
         Raises:
             RuntimeError: another process is making this run, or has just finished it.
@@ -195,8 +196,15 @@ def open_run(
 
 def read_run(folder: Path) -> Run:
     """The run recorded in `folder` (working state or published); its inputs may be elsewhere."""
-    record = json.loads((folder / "run.json").read_text())
-    return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text())
+        return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = "has no " + str(error) if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"'{portable(str(path))}' is no record of a run ({why}); restore it, or name another folder"
+        ) from None
 
 
 def slug(label: str) -> str:
@@ -231,7 +239,7 @@ def _hash_files(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
     digest = hashlib.sha256()
     for name, _, _ in stamp:
         digest.update(os.path.relpath(name, root).encode())
-        with open(name, "rb") as file:
+        with Path(name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 

@@ -153,11 +153,10 @@ class Reheat(Section):
     @model_validator(mode="after")
     def _check(self) -> Reheat:
         check_tau(self.tau)
-        both = self.ceiling_entropy and self.recovery_entropy
-        if both and self.ceiling_entropy <= self.recovery_entropy:
+        ceiling, recovery = self.ceiling_entropy, self.recovery_entropy
+        if ceiling and recovery and ceiling <= recovery:
             raise ValueError(
-                f"ceiling_entropy is {self.ceiling_entropy} and must lie above recovery_entropy "
-                f"({self.recovery_entropy})"
+                f"ceiling_entropy is {ceiling} and must lie above recovery_entropy ({recovery})"
             )
         return self
 

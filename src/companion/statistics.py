@@ -23,7 +23,8 @@ class Estimate:
 
 def avg_at_k(correct: np.ndarray) -> np.ndarray:
     """Mean accuracy of each problem over its samples. [..., k] -> [...], in [0, 1]."""
-    return np.asarray(correct, dtype=float).mean(axis=-1)
+    shares: np.ndarray = np.asarray(correct, dtype=float).mean(axis=-1)
+    return shares
 
 
 def pass_at_k(correct: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def run(nodes: int, gpus_per_node: int, words: list[str]) -> int:
     group = placement_group([{"CPU": 1, "GPU": gpus_per_node}] * nodes, strategy="STRICT_SPREAD")
     ray.get(group.ready())
     members = [
-        Node.options(
+        Node.options(  # type: ignore[attr-defined]  # added by ray.remote
             num_cpus=1,
             num_gpus=gpus_per_node,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import ray
@@ -77,7 +78,7 @@ def _sample_in_worker(worker, *args, **kwargs) -> Answers:
 class Replica(RolloutReplica):
     """No server beside the worker; the manager below finds the workers of all ranks here."""
 
-    by_rank: dict[int, ray.actor.ActorHandle] = {}
+    by_rank: ClassVar[dict[int, ray.actor.ActorHandle]] = {}
 
     async def launch_servers(self):
         (worker,) = self.workers
@@ -230,7 +231,7 @@ class BatchAgentLoopManager:
         return scored
 
 
-def _jagged(rows: list[list[float]], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+def _jagged(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.int64) -> torch.Tensor:
     """Rows of any lengths as one nested tensor [rows, *]."""
     offsets = torch.tensor([0] + [len(row) for row in rows]).cumsum(0)
     values = torch.tensor([value for row in rows for value in row], dtype=dtype)

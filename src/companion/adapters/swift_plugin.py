@@ -160,7 +160,7 @@ class MeasureAndStop(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        measured = [None]
+        measured: list[dict[str, float]] = [{}]
         if state.is_world_process_zero:
             measured = [entropy_row(token_entropy(checkpoint, self.profile))]
         broadcast_object_list(measured)
@@ -174,7 +174,7 @@ class MeasureAndStop(TrainerCallback):
 
     def _write(self, args, state) -> None:
         if state.is_world_process_zero:
-            with open(Path(args.output_dir).parent / "metrics.jsonl", "a") as file:
+            with (Path(args.output_dir).parent / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(self.row) + "\n")
 
 

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import sys
 import types
+from typing import Any
 
 import torch
 import verl.utils.distributed
@@ -27,7 +28,7 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 def _device_module() -> types.ModuleType:
     """What verl expects of `torch.cuda`, for a device that has no streams and no own memory."""
-    module = types.ModuleType("companion_cpu_device")
+    module: Any = types.ModuleType("companion_cpu_device")
     for name in (
         "set_device",
         "synchronize",

@@ -57,7 +57,7 @@ def edit_distance(answer: Sequence[int], greedy: Sequence[int]) -> float:
 
 def fork_position(answer: Sequence[int], greedy: Sequence[int]) -> float:
     """The first token, counted from 0, in which the two differ; NaN if they never do."""
-    for position, (one, other) in enumerate(zip(answer, greedy)):
+    for position, (one, other) in enumerate(zip(answer, greedy, strict=False)):
         if one != other:
             return float(position)
     return float("nan") if len(answer) == len(greedy) else float(min(len(answer), len(greedy)))

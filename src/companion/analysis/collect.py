@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from pyarrow import parquet
@@ -32,7 +33,7 @@ def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     return pd.concat(every, ignore_index=True)
 
 
-def paths(reheated: Mapping[Hashable, Run]) -> pd.DataFrame:
+def paths(reheated: Mapping[Any, Run]) -> pd.DataFrame:
     """The steps of several reheating runs, under each other: metrics.jsonl, after the column run."""
     frames = [run.metrics.assign(run=name) for name, run in reheated.items()]
     return pd.concat(frames, ignore_index=True)

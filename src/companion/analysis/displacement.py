@@ -87,10 +87,11 @@ def layer(name: str) -> str:
     return kinds[name.split(".")[-2]]
 
 
-def _together(folders: list[Path]) -> Iterator[tuple[str, Tensor, ...]]:
+def _together(folders: list[Path]) -> Iterator[tuple[str, *tuple[Tensor, ...]]]:
     """Every tensor's name and its values in each folder, sharded or not."""
     where = [_index(folder) for folder in folders]
-    if odd := set.union(*map(set, where)) - set.intersection(*map(set, where)):
+    names = [set(files) for files in where]
+    if odd := set[str]().union(*names) - names[0].intersection(*names):
         raise ValueError(f"tensor '{min(odd)}' is not in every policy; give policies of one kind")
     for name in sorted(where[0], key=_in_order):
         yield name, *(_read(files[name], name) for files in where)
@@ -103,7 +104,7 @@ def _in_order(name: str) -> list[int | str]:
 
 def _index(folder: Path) -> dict[str, Path]:
     """The file that holds each tensor."""
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(folder.glob("model*.safetensors")):
         with safe_open(file, "pt") as tensors:
             found |= dict.fromkeys(tensors.keys(), file)

@@ -143,9 +143,10 @@ def histograms(tokens: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
     """
     change = tokens["entropy_change"]
     shares = np.linspace(0, 1, bins // 2 + 1)
+    low, high = map(float, np.quantile(change, [0.001, 0.999]))
     edges = {
         "kl": np.logspace(-7, 1, bins + 1),
-        "entropy_change": np.linspace(*np.quantile(change, [0.001, 0.999]), bins + 1),
+        "entropy_change": np.linspace(low, high, bins + 1),
         "overlap": shares,
         "mass": shares,
     }

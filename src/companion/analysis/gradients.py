@@ -36,7 +36,8 @@ def at_start(profile: Profile, policy: Path, taus: list[float]) -> Run:
     def compute() -> pd.DataFrame:
         rollouts = roll_out(profile, policy)
         model, _ = load_policy(policy, dtype=torch.float32)
-        kinds = [(direction, tau) for direction in ("forward", "reverse") for tau in taus]
+        directions: tuple[Direction, ...] = ("forward", "reverse")
+        kinds = [(direction, tau) for direction in directions for tau in taus]
         return pairs({kind: gradient(model, rollouts, *kind) for kind in kinds})
 
     return measured(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from companion import runs
+from companion import policies, runs
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -21,7 +21,7 @@ def measured(
     profile: Profile,
     name: str,
     settings: dict[str, Any],
-    policies: dict[str, Path],
+    inputs: dict[str, Path],
     compute: Callable[[], pd.DataFrame],
 ) -> Run:
     """The run that holds what `compute` returns for these settings and policies."""
@@ -30,7 +30,7 @@ def measured(
         "analyse",
         f"{name}-seed{profile.seed}",
         {"analysis": name, "seed": profile.seed, **settings},
-        {label: policies.check_policy(policy) for label, policy in policies.items()},
+        {label: policies.check_policy(policy) for label, policy in inputs.items()},
     )
     if not run.finished:
         with run.recording() as result:

@@ -47,6 +47,7 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
             read(before, rollouts, hidden=True), read(after, rollouts, hidden=True), strict=True
         )
         for (_, x, answer), (_, y, _) in pairs:
+            assert x is not None and y is not None  # hidden=True
             fold = torch.tensor([rollouts.prompt[i] * FOLDS // prompts for i in answer])
             total.update(x, y)
             for number in fold.unique().tolist():

@@ -167,7 +167,7 @@ def main() -> None:
     exist, a value that cannot be, a file that is missing or cannot be read.
     """
     try:
-        app(joined(sys.argv[1:]))
+        app(joined(sys.argv[1:]), prog_name="companion")
     except (ValueError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(
             f"companion: {' '.join(str(error).split())}", markup=False, highlight=False

@@ -68,6 +68,7 @@ EXHIBIT = Exhibit(
     notebook="04_evaluate",
     roles=("evaluations",),
     make=make,
-    alt="Sketches of where either acts, then each arm's gain over continued DAPO in avg@8 and pass@8 with its interval.",
+    alt="Sketches of where either acts, then each arm's gain over continued DAPO in avg@8 and "
+    "pass@8 with its interval.",
     every_seed=True,
 )

@@ -131,7 +131,8 @@ def sentence(dynamics: pd.DataFrame, last: int = 20) -> str:
         f"DAPO takes entropy from {ends['first']:.3f} to {ends['last']:.3f} nats; after the same "
         f"further steps plain DAPO ends at {final[arms.DAPO]:.3f} and PR-FKL at "
         f"{final[HEADLINE]:.3f}. Over the last {last} steps PR-FKL's reward minus plain DAPO's is "
-        f"{gap:+.3f} (seeds and steps resampled), which {side(gap)} the higher reward that the paper shows."
+        f"{gap:+.3f} (seeds and steps resampled), which {side(gap)} the "
+        "higher reward that the paper shows."
     )
 
 

@@ -113,5 +113,6 @@ EXHIBIT = Exhibit(
     notebook="05_internals",
     roles=("distribution",),
     make=make,
-    alt="Histograms over tokens of the KL, the entropy change, and the share of common top-10 candidates.",
+    alt="Histograms over tokens of the KL, the entropy change, and the share of common top-10 "
+    "candidates.",
 )

@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from companion import params
 from companion.exhibits.exhibit import Shown
 from companion.exhibits.text import holds_estimates, show, tidy
+from companion.params import ROOT
 from companion.schema import Profile
 
 
 def folder(profile: Profile) -> Path:
     """Where a notebook leaves its exhibits; other settings than the profile's own go elsewhere."""
     name = f"report-seed{profile.seed}{params.variant(profile)}"
-    return params.ROOT / "runs" / profile.name / name
+    return ROOT / "runs" / profile.name / name
 
 
 def keep(profile: Profile, name: str, shown: Shown) -> Shown:

@@ -8,6 +8,7 @@ from companion import params
 from companion.exhibits import files, page, registry
 from companion.exhibits.exhibit import Shown
 from companion.exhibits.page import Placed
+from companion.params import ROOT
 from companion.schema import Profile
 from companion.study import roles
 
@@ -25,7 +26,7 @@ def show(profile: Profile, name: str) -> Shown | None:
 def redraw(profile: str) -> Path:
     """Write results/<profile>/: tables, figures, report.html; ValueError if nothing is published."""
     settings, evidence = params.load(profile), roles.published(profile)
-    target = params.ROOT / "results" / profile
+    target = ROOT / "results" / profile
     placed = []
     for exhibit in registry.EXHIBITS:
         behind = evidence.of(exhibit.roles, every_seed=exhibit.every_seed)

@@ -6,9 +6,10 @@ Nothing is downloaded. Each answer is whether, and from where or why not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from companion import policies, runs, schema, tasks
+from companion import policies, schema, tasks
 from companion.machine.facts import together
 from companion.params import ROOT
 from companion.tasks import benchmarks
@@ -51,7 +52,7 @@ def to_data(task: schema.Task) -> tuple[bool, str]:
         for name, source in sources.items()
         if f"{name} from {source.hub}" not in known
     }
-    says = together({name: lambda hub=hub: ask_hub(hub, "dataset") for name, hub in asked.items()})
+    says = together({name: partial(ask_hub, hub, "dataset") for name, hub in asked.items()})
     return summary(list(sources), {name: says.get(name, SILENT) for name in asked})
 
 
@@ -96,7 +97,7 @@ def ask_hub(repository: str, kind: str) -> str:
 
 def _policy(folder: Path, where: str) -> tuple[bool, str]:
     try:
-        runs.check_policy(folder)
+        policies.check_policy(folder)
     except ValueError as error:
         return False, str(error)
     return True, where

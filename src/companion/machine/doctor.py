@@ -201,6 +201,6 @@ def cluster(nodes: int, address: str | None, answers: Callable[[str], bool]) -> 
     cost = "No run starts: `ray start` on every node, then RAY_ADDRESS=http://<head>:8265."
     if nodes == 1:
         return Check("Ray cluster", address or "none", "", True, cost)
-    ok = bool(address) and answers(address)
+    ok = address is not None and answers(address)
     found = f"{address}{'' if ok else ' does not answer'}" if address else "RAY_ADDRESS is not set"
     return Check("Ray cluster", found, f"{nodes} nodes", ok, cost)

@@ -12,12 +12,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import psutil
 
 from companion.machine.memory import GIB
 from companion.params import ROOT
+
+T = TypeVar("T")
 
 PATIENCE = 4.0
 """Seconds that a network may take."""
@@ -101,14 +104,12 @@ def answers(address: str) -> bool:
     return bool(together({address: connect}).get(address))
 
 
-def together(
-    questions: Mapping[str, Callable[[], object]], patience: float = PATIENCE
-) -> dict[str, object]:
+def together(questions: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, T]:
     """What each question says within `patience` seconds, all asked at once; late ones are left out.
 
     Their threads are left behind: looking up a host's name has no time limit of its own.
     """
-    said: dict[str, object] = {}
+    said: dict[str, T] = {}
     threads = [
         threading.Thread(target=lambda n=name, ask=ask: said.update({n: ask()}), daemon=True)
         for name, ask in questions.items()

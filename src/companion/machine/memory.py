@@ -23,8 +23,8 @@ LOGIT_BYTES = {"RL": 2 + 2 + 4 + 2 + 2, "reheating": 4 + 4 + 4}
 
 verl: the logits in bf16; in RR, their quotient by the temperature; two bf16 copies that entropy
 keeps for a gradient whose coefficient is 0 (half of it while torch.compile fuses it; 8 bytes if
-asked to go by chunks); two gradients in bf16. ms-swift: in fp32, the answers' logits, their gradient, and the
-gradient of all logits.
+asked to go by chunks); two gradients in bf16. ms-swift: in fp32, the answers' logits, their
+gradient, and the gradient of all logits.
 """
 PROCESSES_GIB = 6.0
 """Of the host, for the frameworks' processes: all of them on CPU (by `ps`, while verl trained on

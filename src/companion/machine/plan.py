@@ -199,11 +199,11 @@ def _checks(profile: Profile) -> int:
 def _test_problems(profile: Profile) -> int:
     """Of all suites, without loading them."""
     asked = profile.task.test_problems
-    sizes = [
-        BENCHMARKS[suite].problems if suite in BENCHMARKS else asked
-        for suite in tasks.asked(profile, "test")
-    ]
-    return sum(min(size, asked or size) for size in sizes)
+    total = 0
+    for suite in tasks.asked(profile, "test"):
+        size = BENCHMARKS[suite].problems if suite in BENCHMARKS else asked or 0
+        total += min(size, asked or size)
+    return total
 
 
 # --- To read --------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def _check_shares(profile: Profile) -> None:
     gpu = hardware.platform == "gpu"
     each = "gpus_per_node" if gpu else "threads"
     ranks = (hardware.gpus_per_node if gpu else verl_command.ranks(profile)) * hardware.nodes
-    updates = {
+    updates: dict[str, float] = {
         "rl.mini_batch_size x rl.responses_per_prompt": rl.mini_batch_size
         * rl.responses_per_prompt,
     }

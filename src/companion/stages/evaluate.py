@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -34,22 +35,7 @@ def evaluate(
     """
     engine = profile.evaluation.engine if engine is None else engine
     rows = _questions(profile, split)
-    settings = {
-        "split": split,
-        "seed": profile.seed,
-        "label": label,
-        "data": runs.text_hash(rows["prompt"]),
-        **profile.evaluation.model_dump(exclude={"bootstrap"}),
-        "engine": engine,
-        **measure(profile),
-    }
-    run = runs.open_run(
-        profile,
-        "evaluate",
-        f"{runs.slug(label)}-{split}-seed{profile.seed}",
-        settings,
-        {"policy": policies.check_policy(policy)},
-    )
+    run = _run(profile, policy, label, split, engine, rows)
     if run.finished:
         return run
     with run.recording(data=tasks.source(profile, split)) as result:
@@ -63,13 +49,39 @@ def evaluate(
 
 
 def evaluate_each(
-    profile: Profile, policies: dict[str, Path], split: str = "test"
+    profile: Profile, by_label: Mapping[str, Path], split: str = "test"
 ) -> dict[str, runs.Run]:
-    """`evaluate` for every policy, by its label."""
-    return {
-        label: evaluate(profile, policy, label, split)
-        for label, policy in tqdm(policies.items(), desc="evaluate", unit="policy")
+    """`evaluate` for every policy, by its label; a bar counts those that are not finished."""
+    engine, rows = profile.evaluation.engine, _questions(profile, split)
+    made = {
+        label: _run(profile, policy, label, split, engine, rows)
+        for label, policy in by_label.items()
     }
+    missing = [label for label, run in made.items() if not run.finished]
+    for label in tqdm(missing, desc="evaluate", unit="policy", disable=not missing):
+        evaluate(profile, by_label[label], label, split)
+    return made
+
+
+def _run(
+    profile: Profile, policy: Path, label: str, split: str, engine: str, rows: pd.DataFrame
+) -> runs.Run:
+    settings = {
+        "split": split,
+        "seed": profile.seed,
+        "label": label,
+        "data": runs.text_hash(rows["prompt"]),
+        **profile.evaluation.model_dump(exclude={"bootstrap"}),
+        "engine": engine,
+        **measure(profile),
+    }
+    return runs.open_run(
+        profile,
+        "evaluate",
+        f"{runs.slug(label)}-{split}-seed{profile.seed}",
+        settings,
+        {"policy": policies.check_policy(policy)},
+    )
 
 
 def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:

@@ -48,7 +48,7 @@ def launch(
         words = submission(job, script, environment)
     else:
         own.pop("RAY_ADDRESS", None)  # verl starts a Ray of its own, and would ask this one instead
-    with open(log, "a") as file:
+    with log.open("a") as file:
         process = subprocess.Popen(
             words,
             env=own | dict(environment),

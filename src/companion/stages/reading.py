@@ -77,7 +77,8 @@ def batches(
     """
     for rows in _rows(rollouts):
         parts = _padded([rollouts.prompts[i] for i in rows], [rollouts.answers[i] for i in rows])
-        yield rows, *(part.to(device) for part in parts)
+        inputs, mask, predicts = (part.to(device) for part in parts)
+        yield rows, inputs, mask, predicts
 
 
 def _rows(rollouts: Rollouts) -> Iterator[range]:

@@ -147,7 +147,7 @@ def _train(
             )
         )
         run.note_command(from_nothing, variables, done or None)
-        if optimizer and not done:
+        if optimizer and begin and not done:
             # As step 0 and without verl's data position: the prompts of every other arm.
             shutil.copytree(optimizer / "actor", begin / "actor", dirs_exist_ok=True)
         if not done:

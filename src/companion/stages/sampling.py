@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -25,7 +26,7 @@ def sampler(policy: Path) -> Sampler:
     """Answers of the policy in a Hugging Face folder, which is loaded once."""
     model, tokenizer = load_policy(policy)
 
-    def answer(prompts: Sequence[str], **settings: float) -> Answers:
+    def answer(prompts: Sequence[str], **settings: Any) -> Answers:
         answers = sample(
             model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id, **settings
         )

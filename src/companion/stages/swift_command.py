@@ -1,4 +1,4 @@
-"""ms-swift's command line: a profile's reheating as `swift rlhf --rlhf_type gkd` (4.6.0), and its inputs.
+"""ms-swift 4.6.0 by command line: a profile's reheating as `swift rlhf --rlhf_type gkd`, and its inputs.
 
 Knows nothing of runs, nor of when reheating stops: that is said by `reheat`.
 """

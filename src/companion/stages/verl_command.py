@@ -171,10 +171,11 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         }
     if rl.rollout_engine == "transformers":
         server = "companion.adapters.rollout_server"
+        agent = "actor_rollout_ref.rollout.agent"
         return platform | {
             "actor_rollout_ref.model.external_lib": server,
             "actor_rollout_ref.rollout.name": "transformers",
-            "+actor_rollout_ref.rollout.agent.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
+            f"+{agent}.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
         }
     return platform | {

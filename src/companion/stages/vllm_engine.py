@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from companion.schema import Hardware
 from companion.stages.answers import Answers, Sampler
@@ -51,19 +52,17 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
             for i, engine in enumerate(engines):
                 engine.ask({"rows": rows[i :: len(engines)], **settings})
             parts = [engine.answers() for engine in engines]
-            return Answers(
-                *(
-                    [_dealt(parts, field.name, row) for row in range(len(rows))]
-                    if getattr(parts[0], field.name)
-                    else []
-                    for field in fields(Answers)
-                )
-            )
+            columns = {
+                field.name: [_dealt(parts, field.name, row) for row in range(len(rows))]
+                for field in fields(Answers)
+                if getattr(parts[0], field.name)
+            }
+            return Answers(**{"entropies": [], **columns})
 
         yield answer
 
 
-def _dealt(parts: list[Answers], name: str, row: int) -> object:
+def _dealt(parts: list[Answers], name: str, row: int) -> Any:
     return getattr(parts[row % len(parts)], name)[row // len(parts)]
 
 
@@ -85,7 +84,8 @@ class _Engine:
     """One vLLM process; it reads the name of a request file and writes its answer beside it."""
 
     def __init__(self, process: subprocess.Popen, log: Path, folder: Path) -> None:
-        self.process, self.log, self.folder = process, log, folder
+        assert process.stdin
+        self.process, self.stdin, self.log, self.folder = process, process.stdin, log, folder
         self.count = 0
 
     def ask(self, request: dict) -> None:
@@ -93,8 +93,8 @@ class _Engine:
         self.request = self.folder / f"{self.process.pid}-{self.count}.json"
         self.request.write_text(json.dumps(request))
         try:
-            self.process.stdin.write(f"{self.request}\n")
-            self.process.stdin.flush()
+            self.stdin.write(f"{self.request}\n")
+            self.stdin.flush()
         except BrokenPipeError:
             pass  # `answers` says why
 
@@ -114,7 +114,7 @@ class _Engine:
 @contextmanager
 def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> Iterator[_Engine]:
     log = folder / f"vllm-{devices or 'cpu'}.log"
-    with open(log, "w") as file:
+    with log.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(policy), str(hardware.tensor_parallel)],
             env=os.environ
@@ -130,11 +130,12 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
             stderr=subprocess.STDOUT,
             text=True,
         )
+    engine = _Engine(process, log, folder)
     try:
-        yield _Engine(process, log, folder)
+        yield engine
     finally:
         with suppress(BrokenPipeError):  # of a process that has ended: what it never read
-            process.stdin.close()
+            engine.stdin.close()
         process.terminate()
         try:
             process.wait(timeout=10)

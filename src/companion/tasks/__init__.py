@@ -67,7 +67,7 @@ def asked(profile: Profile, split: str) -> list[str]:
 
 def training(profile: Profile) -> list[Question]:
     """What RL and reheating draw their prompts from."""
-    return of(profile.task.name).training(profile.task)
+    return list(of(profile.task.name).training(profile.task))
 
 
 def held_out(profile: Profile, split: str) -> list[Question]:
@@ -104,7 +104,7 @@ def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.
 
 def source(profile: Profile, split: str = "train") -> dict[str, Any]:
     """Where a split's data came from, for run.json: revision and hash of what was downloaded."""
-    return of(profile.task.name).source(profile.task, split)
+    return dict(of(profile.task.name).source(profile.task, split))
 
 
 def training_hash(profile: Profile) -> str:

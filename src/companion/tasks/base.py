@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from companion.runs import provenance
+from companion.provenance import provenance
 from companion.tasks import countdown
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 
@@ -55,9 +56,11 @@ def search(
     return " \n ".join(lines)
 
 
-def example(tokenizer: PreTrainedTokenizerFast, phase: Phase, rng: random.Random):
+def example(
+    tokenizer: PreTrainedTokenizerFast, phase: Phase, rng: random.Random
+) -> tuple[list[int], list[int]]:
     """One row to fit: token ids of the prompt and of the answer with its end token."""
-    (count,) = rng.choices(list(COUNTS), COUNTS.values())
+    (count,) = rng.choices(list(COUNTS), list(COUNTS.values()))
     problem, solution = countdown.random_problem(count, rng)
     while countdown.split_of(problem) != "train":
         problem, solution = countdown.random_problem(count, rng)
@@ -70,7 +73,7 @@ def example(tokenizer: PreTrainedTokenizerFast, phase: Phase, rng: random.Random
     return prompt, [*answer, tokenizer.eos_token_id][:ANSWER_TOKENS]
 
 
-def padded(rows: list[tuple[list[int], list[int]]], pad: int):
+def padded(rows: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
     """Rows (prompt, answer) as inputs and labels [rows, tokens]; only answers are labelled.
 
     Padding is on the right: causal attention keeps it from every answer token.

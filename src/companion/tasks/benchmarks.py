@@ -206,7 +206,9 @@ def _from_folder(source: Source, folder: Path) -> list[pa.Table]:
     return tables
 
 
-def _from_hub(source: Source, revision: str | None, cache: Path) -> tuple[list[pa.Table], str]:
+def _from_hub(
+    source: Source, revision: str | None, cache: Path
+) -> tuple[list[pa.Table], str | None]:
     """The tables of all parts, and the commit they are of."""
     import datasets
     import httpx
@@ -285,7 +287,7 @@ def _distinct(table: pa.Table) -> list[dict[str, Any]]:
     """The rows in order, without those that repeat an earlier one."""
     numbered = table.append_column("row", pa.array(range(table.num_rows)))
     first = numbered.group_by(table.column_names).aggregate([("row", "min")])["row_min"]
-    return table.take(pa.array(sorted(first.to_pylist()))).to_pylist()
+    return list(table.take(pa.array(sorted(first.to_pylist()))).to_pylist())
 
 
 def _problem(name: str, row: dict[str, Any]) -> Question:
@@ -339,7 +341,8 @@ class _Lock:
 
     @property
     def revision(self) -> str | None:
-        return self._read().get(self.entry, {}).get("revision")
+        found: str | None = self._read().get(self.entry, {}).get("revision")
+        return found
 
     def check(self, revision: str | None, content: str) -> None:
         """Write the entry at first, ValueError where the content is another one later."""

@@ -71,7 +71,8 @@ def ngrams(prompt: str) -> set[str]:
 
 def _matrix(texts: Iterable[set[str]], columns: dict[str, int]) -> sparse.csr_array:
     """Which n-grams [texts, columns] each text holds; others than `columns` are left out."""
-    indices, ends = [], [0]
+    indices: list[int] = []
+    ends = [0]
     for grams in texts:
         indices.extend(columns[gram] for gram in grams if gram in columns)
         ends.append(len(indices))
