@@ -58,6 +58,15 @@ def run(command, *words):
     return done.stdout
 
 
+@pytest.fixture
+def real() -> Path:
+    """The folder of real benchmark files; tests that need them are skipped where none is named."""
+    folder = os.environ.get("COMPANION_DATA_DIR")
+    if not folder:
+        pytest.skip("COMPANION_DATA_DIR is unset: no real benchmark files at hand")
+    return Path(folder)
+
+
 @pytest.fixture(scope="session")
 def executed():
     """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""

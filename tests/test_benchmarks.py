@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from companion.analysis import audit
-from companion.tasks import Question, benchmarks
+from companion.tasks import Question, benchmarks, questions
 from companion.tasks.benchmarks import BENCHMARKS, TRAINING, load
 
 EVALUATION = [name for name in BENCHMARKS if name != TRAINING]
@@ -31,17 +31,6 @@ AT_HAND = {
     "OlymMATH": "62130cb38a23f1efc23db2f1f5971898d1619878be0f44d4898fc70b85e7c32f",
 }
 """The sets with real files, and the content of those."""
-
-
-@pytest.fixture
-def real() -> Path:
-    """The folder of real benchmark files."""
-    folder = os.environ.get("COMPANION_DATA_DIR")
-    if not folder and os.environ.get("CI") == "true":
-        pytest.fail("COMPANION_DATA_DIR is unset and must name the real benchmark files in CI")
-    if not folder:
-        pytest.skip("COMPANION_DATA_DIR is unset: no real benchmark files at hand")
-    return Path(folder)
 
 
 # --- Rows by hand ---------------------------------------------------------------------------
@@ -66,7 +55,7 @@ def dapo_row(i: int, **changed: Any) -> dict[str, Any]:
     fields = {"text": f"Find $x$ such that $x = {i} + 7$.", "answer": str(i + 7)} | changed
     return {
         "data_source": "math_dapo",
-        "prompt": [{"content": benchmarks.prompt(fields["text"]), "role": "user"}],
+        "prompt": [{"content": questions.prompt(fields["text"]), "role": "user"}],
         "ability": "MATH",
         "reward_model": {"ground_truth": fields["answer"], "style": "rule-lighteval/MATH_v2"},
         "extra_info": {"index": f"uuid-{i}"},
@@ -107,7 +96,7 @@ def test_benchmarks_load_with_the_hubs_fields(name, suffix, tmp_path) -> None:
     assert [p.key for p in problems] == [row[source.key] for row in rows]
     assert {p.suite for p in problems} == {name}
     for problem, row in zip(problems, rows, strict=True):
-        assert benchmarks.question(problem.prompt).startswith(row[source.problem])
+        assert questions.question(problem.prompt).startswith(row[source.problem])
     if not source.distractors:
         assert [p.gold for p in problems] == [row[source.answer] for row in rows]
 
@@ -147,7 +136,7 @@ def test_whole_numbers_as_answers_become_text(tmp_path) -> None:
 
 
 def test_template_is_dapos() -> None:
-    assert benchmarks.prompt("What is 1 + 1?") == (
+    assert questions.prompt("What is 1 + 1?") == (
         "Solve the following math problem step by step. The last line of your response should be "
         "of the form Answer: $Answer (without quotes) where $Answer is the answer to the "
         "problem.\n\nWhat is 1 + 1?\n\nRemember to put your answer on its own line after "
@@ -157,13 +146,13 @@ def test_template_is_dapos() -> None:
 
 @given(st.text())
 def test_template_comes_off_again(text: str) -> None:
-    assert benchmarks.question(benchmarks.prompt(text)) == text.strip()
+    assert questions.question(questions.prompt(text)) == text.strip()
 
 
 def test_training_and_evaluation_share_the_template(tmp_path) -> None:
     train = load_rows(tmp_path, TRAINING, hub_rows(TRAINING))
     plain = load_rows(tmp_path, "AIME25", hub_rows("AIME25"))
-    wrapped = [row | {"problem": benchmarks.prompt(row["problem"])} for row in hub_rows("AIME25")]
+    wrapped = [row | {"problem": questions.prompt(row["problem"])} for row in hub_rows("AIME25")]
     assert load_rows(tmp_path / "wrapped", "AIME25", wrapped) == plain
     assert train[0].prompt == dapo_row(0)["prompt"][0]["content"]
     for problem in (*train, *plain):
@@ -186,7 +175,7 @@ def test_training_problems_count_once(tmp_path) -> None:
 
 
 def test_order_does_not_depend_on_the_files() -> None:
-    problems = [Question(TRAINING, str(i), benchmarks.prompt(f"{i}?"), "0") for i in range(5000)]
+    problems = [Question(TRAINING, str(i), questions.prompt(f"{i}?"), "0") for i in range(5000)]
     ordered = benchmarks.ordered(problems)
     assert sorted(ordered, key=problems.index) == problems
     assert benchmarks.ordered(random.Random(0).sample(problems, len(problems))) == ordered
@@ -466,7 +455,7 @@ def test_real_files(name: str, real: Path, tmp_path) -> None:
     assert len(problems) == len({p.key for p in problems}) == audit.PROBLEMS[name]
     assert len({p.prompt for p in problems}) == len(problems)
     assert all(p.gold == p.gold.strip() != "" for p in problems)
-    assert all(len(benchmarks.question(p.prompt)) > 10 for p in problems)
+    assert all(len(questions.question(p.prompt)) > 10 for p in problems)
 
 
 def test_real_golds_are_kept_as_text(real: Path, tmp_path) -> None:

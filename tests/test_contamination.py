@@ -1,15 +1,13 @@
 """Near-duplicates are found in disguise, and nothing else is."""
 
-import os
 import random
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion.tasks import Question, benchmarks
+from companion.tasks import Question, benchmarks, questions
 from companion.tasks.contamination import LENGTH, near_duplicates, ngrams
 
 SPACES = [" ", "  ", "\n", r"\, ", r"\quad ", "$ ", r" \left. ", r" {} ", "~"]
@@ -18,7 +16,7 @@ other_words = st.lists(st.text("klmnopqrstuvwxyz", min_size=1, max_size=8), min_
 
 
 def problems(*texts: str, benchmark: str = "AIME24", wrap: bool = True) -> list[Question]:
-    form = benchmarks.prompt if wrap else str
+    form = questions.prompt if wrap else str
     return [Question(benchmark, str(i), form(text), "0") for i, text in enumerate(texts)]
 
 
@@ -56,7 +54,7 @@ def test_similarity_is_the_share_of_ngrams(ours, theirs) -> None:
 
 def test_ngrams_by_hand() -> None:
     assert LENGTH == 8
-    assert ngrams(benchmarks.prompt(r"Find $\dfrac{1}{2}\, ab$.")) == {
+    assert ngrams(questions.prompt(r"Find $\dfrac{1}{2}\, ab$.")) == {
         "findfrac",
         "indfrac1",
         "ndfrac12",
@@ -113,23 +111,18 @@ def test_the_papers_scale_takes_seconds() -> None:
     }
 
 
-def test_real_problems_are_told_apart_and_found_in_disguise(tmp_path) -> None:
-    folder = os.environ.get("COMPANION_DATA_DIR")
-    if not folder and os.environ.get("CI") == "true":
-        pytest.fail("COMPANION_DATA_DIR is unset and must name the real benchmark files in CI")
-    if not folder:
-        pytest.skip("COMPANION_DATA_DIR is unset: no real benchmark files at hand")
-    real = [
+def test_real_problems_are_told_apart_and_found_in_disguise(tmp_path, real) -> None:
+    problems = [
         problem
         for name in ("MATH-500", "AIME24", "AIME25", "OlymMATH")
-        for problem in benchmarks.load(name, Path(folder), tmp_path)[0]
+        for problem in benchmarks.load(name, real, tmp_path)[0]
     ]
     rng = random.Random(0)
     training = [
-        Question("train", p.key, disguised(benchmarks.question(p.prompt), rng), p.gold)
-        for p in real
+        Question("train", p.key, disguised(questions.question(p.prompt), rng), p.gold)
+        for p in problems
     ]
-    pairs = near_duplicates(training, real)
+    pairs = near_duplicates(training, problems)
     same = pairs[pairs.key == pairs.training_key]
     assert len(same) == 760 and (same.similarity == 1).all()
     # Six words: most of so short a text is phrasing that others share.

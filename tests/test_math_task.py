@@ -81,8 +81,9 @@ def test_a_suite_that_is_left_out_is_never_loaded(profile, monkeypatch):
 
 @pytest.mark.parametrize("suites", [["GPQA"], list(math.SUITES), ["DAPO-Math-17K"]])
 def test_a_suite_that_there_is_not_or_all_of_them_cannot_be_left_out(suites):
-    with pytest.raises(ValueError, match=r"task: leave_out is \['.*and must name some of MATH-500"):
-        params.load("qwen3-4b", {"task.leave_out": suites})
+    few = params.load("qwen3-4b", {"task.leave_out": suites})
+    with pytest.raises(ValueError, match=r"task.leave_out is \['.*and must name some of MATH-500"):
+        tasks.asked(few, "test")
 
 
 def test_both_frameworks_get_the_same_prompts_and_verl_the_golds(profile, tmp_path):

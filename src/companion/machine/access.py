@@ -13,6 +13,7 @@ from companion import policies, schema, tasks
 from companion.machine.facts import together
 from companion.params import ROOT
 from companion.tasks import benchmarks
+from companion.tasks.sources import BENCHMARKS, Source
 
 THERE = "on the hub"
 SILENT = "the Hugging Face hub does not answer"
@@ -41,7 +42,7 @@ def to_data(task: schema.Task) -> tuple[bool, str]:
         return True, "made by rule"
     module = tasks.of(task.name)
     names = {module.TRAINING, *module.suites("test")} - set(task.leave_out)
-    sources = {name: source for name, source in benchmarks.BENCHMARKS.items() if name in names}
+    sources = {name: source for name, source in BENCHMARKS.items() if name in names}
     folder = benchmarks.folder_of(task)
     if folder:
         missing = missing_files(folder, sources)
@@ -56,7 +57,7 @@ def to_data(task: schema.Task) -> tuple[bool, str]:
     return summary(list(sources), {name: says.get(name, SILENT) for name in asked})
 
 
-def missing_files(folder: Path, sources: Mapping[str, benchmarks.Source]) -> list[str]:
+def missing_files(folder: Path, sources: Mapping[str, Source]) -> list[str]:
     """Files without suffix that a local folder of data sets lacks."""
     parts = [part for source in sources.values() for part in source.parts]
     return [

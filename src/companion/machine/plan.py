@@ -18,7 +18,7 @@ import pandas as pd
 from companion import paper, tasks
 from companion.machine.memory import GIB, host_gib, moments, peaks, shape
 from companion.schema import Arm, Profile
-from companion.tasks.benchmarks import BENCHMARKS
+from companion.tasks.sources import BENCHMARKS
 
 REHEATED = [arm.removeprefix("+DAPO w/ ") for arm in get_args(Arm) if " PR-" in arm]
 TRIALS = 12

@@ -1,6 +1,6 @@
 """The paper's data sets: DAPO-Math-17K to train on, and the benchmarks of Table 1 and Fig. 4.
 
-They come from the Hugging Face hub, or from a local folder laid out as `Source.parts` says. What
+They come from the Hugging Face hub, or from a local folder laid out as sources.py says. What
 was loaded first is what stays: revision and content are written to a lock file beside the cache
 and every later load is checked against them.
 """
@@ -10,104 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from filelock import FileLock
 
 from companion import runs
-from companion.tasks import Question
+from companion.tasks import Question, questions
+from companion.tasks.sources import BENCHMARKS, TRAINING, Source
 
 if TYPE_CHECKING:
     from companion import schema
 
-INSTRUCTION = (
-    "Solve the following math problem step by step. The last line of your response should be of "
-    "the form Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
-)
-REMINDER = '\n\nRemember to put your answer on its own line after "Answer:".'
-"""DAPO's template: its training file holds the problems between these two (Yu et al. 2025)."""
-
-LETTERS = "ABCD"
-SHUFFLE = 0
-"""Seed of the order of a multiple-choice problem's options."""
 FORMATS = {".parquet": "parquet", ".jsonl": "json"}
 LOCK = "companion-lock.json"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a data set is, and what it must hold."""
-
-    hub: str
-    parts: dict[str, str | None]
-    """Local file, below the folder and without suffix -> the hub's config."""
-    split: str
-    """The hub's; a local file is one split."""
-    problems: int
-    spread: int = 0
-    """How many problems more or fewer are accepted."""
-    key: str = "unique_id"
-    problem: str = "problem"
-    answer: str = "answer"
-    distractors: tuple[str, ...] = ()
-    """Fields of the wrong options, where there are options."""
-    csv: bool = False
-    """Whether the hub's file is CSV, where an answer may read "None" or "NA" and is no gap."""
-    revision: str | None = None
-    """The hub's commit; None: the newest one at first load."""
-
-
-TRAINING = "DAPO-Math-17K"
-BENCHMARKS = {
-    # By others' counts the file repeats 17,917 rows 100 times, with about 17,200 distinct problems
-    # among them. It could not be counted here.
-    TRAINING: Source(
-        "BytedTsinghua-SIA/DAPO-Math-17k",
-        {"dapo-math-17k/train": None},
-        "train",
-        17_200,
-        300,
-    ),
-    "MATH-500": Source("HuggingFaceH4/MATH-500", {"math500/test": None}, "test", 500),
-    "AIME24": Source("HuggingFaceH4/aime_2024", {"aime24/test": None}, "train", 30, key="id"),
-    "AIME25": Source("math-ai/aime25", {"aime25/test": None}, "test", 30, key="id"),
-    # The paper names no copy. This one could not be looked at here: id, split and fields are as
-    # others use them.
-    "AIME26": Source("MathArena/aime_2026", {"aime26/test": None}, "train", 30, key="problem_idx"),
-    "OlymMATH": Source(
-        "RUC-AIBOX/OlymMATH",
-        {"olymmath/en-easy": "en-easy", "olymmath/en-hard": "en-hard"},
-        "test",
-        200,
-    ),
-    "GPQA Main": Source(
-        "Idavidrein/gpqa",
-        {"gpqa/gpqa_main": "gpqa_main"},
-        "train",
-        448,
-        key="Record ID",
-        problem="Question",
-        answer="Correct Answer",
-        distractors=("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"),
-        csv=True,
-    ),
-}
-"""Every data set by the paper's name. No revision is pinned: none could be checked here."""
-
-
-def prompt(question: str) -> str:
-    """The user message for a problem's text: one template for training and evaluation."""
-    return f"{INSTRUCTION}{question}{REMINDER}"
-
-
-def question(text: str) -> str:
-    """A problem's text with DAPO's template, if it is there, and outer whitespace taken off."""
-    return text.strip().removeprefix(INSTRUCTION).removesuffix(REMINDER).strip()
 
 
 def load(
@@ -140,10 +58,12 @@ def load(
         tables, revision = _from_folder(source, folder), None
     else:
         tables, revision = _from_hub(source, source.revision or lock.revision, cache)
-    rows = _distinct(pa.concat_tables([_plain(name, source, table) for table in tables]))
+    rows = questions.distinct(
+        pa.concat_tables([questions.plain(name, source, table) for table in tables])
+    )
     content = runs.text_hash(json.dumps(row, sort_keys=True) for row in rows)
-    problems = [_problem(name, row) for row in rows]
-    kept = _without_repeats(problems) if name == TRAINING else problems
+    problems = [questions.problem(name, row) for row in rows]
+    kept = questions.without_repeats(problems) if name == TRAINING else problems
     _check(name, source, kept)
     lock.check(revision, content)
     return kept, {
@@ -242,80 +162,6 @@ def _from_hub(
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")
-
-
-# --- From rows to problems ------------------------------------------------------------------
-
-
-def _plain(name: str, source: Source, table: pa.Table) -> pa.Table:
-    """The columns key, problem, answer and option 1..., as text, of the hub's fields or verl's."""
-    if "reward_model" in table.column_names:
-        columns = _verl_columns(name, table)
-    else:
-        fields = {"key": source.key, "problem": source.problem, "answer": source.answer}
-        fields |= {f"option {i}": field for i, field in enumerate(source.distractors, 1)}
-        missing = [field for field in fields.values() if field not in table.column_names]
-        if missing:
-            raise ValueError(
-                f"{name} has no field '{missing[0]}' but {', '.join(table.column_names)}; use the "
-                f"fields of {source.hub}, or verl's"
-            )
-        columns = {column: table[field] for column, field in fields.items()}
-    return pa.table({column: pc.cast(values, pa.string()) for column, values in columns.items()})
-
-
-def _verl_columns(name: str, table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    try:
-        prompts, extra = table["prompt"], table["extra_info"]
-        ids = {field.name for field in extra.type}
-        key = next(field for field in ("key", "index", "id") if field in ids)
-        if pc.min_max(pc.list_value_length(prompts)).as_py() != {"min": 1, "max": 1}:
-            raise ValueError("more than one message")
-        return {
-            "key": pc.struct_field(extra, key),
-            "problem": pc.struct_field(pc.list_element(prompts, 0), "content"),
-            "answer": pc.struct_field(table["reward_model"], "ground_truth"),
-        }
-    except (KeyError, StopIteration, TypeError, ValueError, NotImplementedError):
-        raise ValueError(
-            f"{name} has the field 'reward_model' and must then have verl's others: prompt with "
-            "one message, reward_model.ground_truth, extra_info.index"
-        ) from None
-
-
-def _distinct(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows in order, without those that repeat an earlier one."""
-    numbered = table.append_column("row", pa.array(range(table.num_rows)))
-    first = numbered.group_by(table.column_names).aggregate([("row", "min")])["row_min"]
-    return list(table.take(pa.array(sorted(first.to_pylist()))).to_pylist())
-
-
-def _problem(name: str, row: dict[str, Any]) -> Question:
-    fields = {field: (value or "").strip() for field, value in row.items()}
-    fields["problem"] = question(fields["problem"])
-    empty = [field for field, value in fields.items() if not value]
-    if empty:
-        raise ValueError(f"{name} has a row (key {row['key']!r}) without {empty[0]}; restore it")
-    if "option 1" in fields:
-        return _multiple_choice(name, fields)
-    return Question(name, fields["key"], prompt(fields["problem"]), fields["answer"])
-
-
-def _multiple_choice(name: str, fields: dict[str, str]) -> Question:
-    """The options in an order that depends on SHUFFLE and the key alone."""
-    options = [fields["answer"], *(fields[f] for f in fields if f.startswith("option"))]
-    order = random.Random(f"{SHUFFLE}/{fields['key']}").sample(range(len(options)), len(options))
-    shown = "\n".join(f"{letter}) {options[i]}" for letter, i in zip(LETTERS, order, strict=True))
-    text = f"{fields['problem']}\n\n{shown}\n\nAnswer with the letter of the right option."
-    return Question(name, fields["key"], prompt(text), LETTERS[order.index(0)])
-
-
-def _without_repeats(problems: list[Question]) -> list[Question]:
-    """The first of those that differ in whitespace alone; none where their answers differ."""
-    groups: dict[str, list[Question]] = {}
-    for problem in problems:
-        groups.setdefault(" ".join(problem.prompt.split()), []).append(problem)
-    return [group[0] for group in groups.values() if len({p.gold for p in group}) == 1]
 
 
 def _check(name: str, source: Source, problems: list[Question]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from companion.tasks import Question, benchmarks
+from companion.tasks import Question, questions
 
 LENGTH = 8
 """Characters in an n-gram: about two words, spaces left out."""
@@ -64,7 +64,7 @@ def near_duplicates(
 
 def ngrams(prompt: str) -> set[str]:
     """The n-grams of a prompt's letters and digits; one shorter text where it has fewer."""
-    text = FRACTION.sub(r"\\frac", benchmarks.question(prompt).casefold())
+    text = FRACTION.sub(r"\\frac", questions.question(prompt).casefold())
     text = "".join(filter(str.isalnum, LAYOUT.sub(" ", text)))
     return {text[i : i + LENGTH] for i in range(max(1, len(text) - LENGTH + 1))}
 

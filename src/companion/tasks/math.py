@@ -10,14 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from companion.tasks import Question, benchmarks
+from companion.tasks import Question, benchmarks, sources
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from companion import schema
 
-TRAINING = benchmarks.TRAINING
+TRAINING = sources.TRAINING
 SUITES = ("MATH-500", "AIME24", "AIME25", "AIME26", "OlymMATH")
 """Table 1's benchmarks, over which it takes the macro-average."""
 OOD = "GPQA Main"
