@@ -49,7 +49,7 @@ _RAISED, _LOWERED, _FRACTIONS = (
 )
 _FORMS = re.compile(
     f"(?P<raised>[{_RAISED}]+)|(?P<lowered>[{_LOWERED}]+)"
-    f"|(?P<fraction>[{_FRACTIONS.replace('⅟', '')}])|(?P<root>[√∛∜])\\s*(?P<of>-?[0-9]+)"
+    f"|(?P<fraction>[{_FRACTIONS.replace('⅟', '')}])"
 )
 
 
@@ -62,8 +62,6 @@ def spelled_out(text: str) -> str:
 
 
 def _form(match: re.Match[str]) -> str:
-    if match["root"]:
-        return f"{match['root']}{{{match['of']}}}"
     plain = unicodedata.normalize("NFKC", match[0])
     if match["fraction"]:
         return rf"\frac{{{plain.replace('⁄', '}{')}}}"

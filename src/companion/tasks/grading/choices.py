@@ -5,9 +5,10 @@ import re
 from companion.tasks.grading.notation import plain
 
 _ALONE = re.compile(r"[(\[]?([A-J])[)\]]?")
+_LED = r"(?i:(?:the|it|is|i|we|choose|pick|correct|options?|choices?|answers?|letter)\b[\s:]*)*"
 _CHOICE = re.compile(
-    r"(?:(?i:(?:the\s+)?(?:correct\s+)?(?:options?|choices?|answers?)(?:\s+is\b)?)\s*:?\s*)?"
-    r"(?:[(\[]([A-Ja-j])[)\]]|([A-J])(?:\s*[).:]|(?=\s*(?:$|,|\())|\s+-(?=\s)))\s*(.*)"
+    _LED + r"(?:[(\[]([A-Ja-j])[)\]]|([A-Ja-j])\s*\)"
+    r"|([A-J])(?:\s*[.:]|(?=\s*(?:$|[,(]|\s[0-9\\]))|\s+-(?=\s)))\s*(.*)"
 )
 _ANOTHER = re.compile(r"[,;/&]\s*(?:option\s+|choice\s+)?\(?[A-J]\b|\([A-J]\)")
 
@@ -17,10 +18,10 @@ def same_choice(gold: str, answer: str) -> bool | None:
     letter = _ALONE.fullmatch(_bare(gold))
     if letter is None:
         return None
-    chosen = _CHOICE.fullmatch(_bare(answer))
-    if chosen is None or _ANOTHER.match(chosen[3]):
-        return _bare(answer).casefold() == letter[1].casefold()
-    return (chosen[1] or chosen[2]).upper() == letter[1]
+    answer = _bare(answer)
+    if (chosen := _CHOICE.fullmatch(answer)) and not _ANOTHER.match(chosen[4]):
+        return (chosen[1] or chosen[2] or chosen[3]).upper() == letter[1]
+    return answer.upper() == letter[1] and len(gold) > 1  # E is not e
 
 
 def _bare(text: str) -> str:

@@ -12,7 +12,7 @@ _LINE = re.compile(
     rf"^(?:[^\w\n]|_)*(?:final |correct )?answers?[*_` ]*(?:[:：]|(?:is|are)\b:?{_NO_VERDICT}|$)",
     re.IGNORECASE | re.MULTILINE,
 )
-_PROSE = re.compile(rf"answer[*_]*\s*(?::|\bis\b:?){_NO_VERDICT}", re.IGNORECASE)
+_PROSE = re.compile(rf"answers?[*_]*\s*(?::|\b(?:is|are)\b:?){_NO_VERDICT}", re.IGNORECASE)
 _FORMULA = re.compile(r"(?<!\\)\$+(.+?)(?<!\\)\$+|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _WORDS = r"(?:\\text\w*\s*\{\s*)?"
 _CONDITION = r"(?!(?:if|when|for|unless|except|or|and|not|mod|base)\b)"
@@ -20,8 +20,11 @@ _REMARK = re.compile(
     rf"""[\s,;:]*[(\[]?{_WORDS}[(\[]?\b(?:because|since)\b
     | (?:\s*[,;]\s*|(?<=[0-9$)\]}}])\s+){_WORDS}
       (?:as|so|where|which|hence|thus|therefore|namely|i\.e\.|that\s+is)\s
-    | \s+[(\[]{_WORDS}{_CONDITION}[A-Za-z]{{2,}}\s+[A-Za-z]
-    | \s+(?:-{{1,3}}|–|—)\s+{_WORDS}{_CONDITION}[A-Za-z]{{2,}}\s+[A-Za-z]{{2,}}\b""",
+    | (?<=[0-9)\]}}])\$?\s+is\s(?!not\b|.*[0-9$\\])
+    | \s+[(\[]{_WORDS}{_CONDITION}(?:[A-Za-z]{{2,}}\s+[A-Za-z]|an?\s+[A-Za-z]{{2,}})
+    | (?<=[0-9$)\]}}])\s+[(\[]{_WORDS}{_CONDITION}[A-Za-z]{{3,}}[)\]}}]
+    | (?:\s+(?:--+|–|—)|(?:(?<=[0-9$)\]}}])|(?<![A-Za-z][A-J])(?<=[A-J]))\s+-)\s+
+      {_WORDS}{_CONDITION}[A-Za-z]{{2,}}\s+[A-Za-z]{{2,}}\b""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CHOICE = re.compile(r"\(?[A-J][).:]|(?:option|choice)\b", re.IGNORECASE)
@@ -42,8 +45,17 @@ def extract(answer: str) -> str | None:
         stated = _sentence(answer[line if line >= 0 else marks[-1].end() :][: 2 * LENGTH])
     else:
         stated = "" if "\n" in answer.strip() else answer.strip()
-    stated = _without_remark(stated)
     return stated if 0 < len(stated) <= LENGTH else None
+
+
+def readings(stated: str) -> list[str]:
+    """A stated answer as it is and, if it is shorter, without what is said around it.
+
+    7 for "7, because 6 is even" and "7 (as we saw)", 34 for "The largest n is 34.".
+    """
+    remark = _REMARK.search(stated, 1)
+    short = _SAYS.sub("", stated[: remark.start()] if remark else stated).strip()
+    return list(dict.fromkeys([stated, short]))
 
 
 def _boxed(text: str) -> str:
@@ -62,20 +74,14 @@ def _boxed(text: str) -> str:
 def _sentence(text: str) -> str:
     """What follows "Answer:": the first sentence of the first line that says something.
 
-    The formula alone where it is the only one and all numbers stand in it, unless a choice has it.
+    The formula alone where it is the only one and all numbers stand in it, unless it belongs to a
+    choice or a remark.
     """
     line = next((line for line in text.splitlines() if re.search(r"[\w{]", line)), "")
     line = line[max((mark.end() for mark in _PROSE.finditer(line)), default=0) :]
     line = re.split(r"\.\s+(?=[A-Z])", line.lstrip(" *_"))[0].strip()
-    line = _SAYS.sub("", _without_remark(line))
     formulas = list(_FORMULA.finditer(line))
     numbered = re.search(r"[0-9]", _FORMULA.sub("", line))
-    if len(formulas) == 1 and not numbered and not _CHOICE.match(line):
+    if len(formulas) == 1 and not (numbered or _CHOICE.match(line) or _REMARK.search(line, 1)):
         return str(next(filter(None, formulas[0].groups()))).strip()
     return line
-
-
-def _without_remark(text: str) -> str:
-    """`text` without what is said beside the answer: 7 for "7, because" and "7 (as we saw)"."""
-    remark = _REMARK.search(text, 1)
-    return text[: remark.start()].strip() if remark else text

@@ -55,7 +55,9 @@ _INVISIBLE = re.compile(
     r"\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}"
 )
 _FUNCTIONS = "sqrt|pi|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|log|ln|exp"
-_NAMED_OPERATORS = {*_FUNCTIONS.split("|"), "sinh", "cosh", "tanh", "gcd", "lcm", "det"}
+_NAMED_OPERATORS = re.compile(
+    rf"{_FUNCTIONS}|(?:ar|arc)?(?:sinh|cosh|tanh)|gcd|lcm|max|det|floor|ceil"
+)
 _Replacement = str | Callable[[re.Match[str]], str]
 _REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
     (re.compile(pattern), replacement)
@@ -67,6 +69,7 @@ _REWRITES: list[tuple[re.Pattern[str], _Replacement]] = [
         (r"\\text\{([\s,]*(?:and|or)\s*)\}", r"\1"),
         (r"[\s,]*(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])\s*", ", "),
         (r"\{[0-9]{1,3}(?:,[0-9]{3})+\}", lambda match: match[0].replace(",", "")),
+        (r"(?<=[0-9])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
         (r"<=", "≤"),
         (r">=", "≥"),
         (r"!=", "≠"),
@@ -96,9 +99,10 @@ def clean(text: str) -> str:
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # LaTeX escaped twice
     # 10,\!080 and 10{,}080 and 10\,080 are one number, even inside a tuple
-    text = re.sub(r"(?<=[0-9])\s*(?:,\\!|\{,\}|\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", "", text)
+    text = re.sub(r"(?<=[0-9])\s*(?:,\\!|\{,\s*\}|\\[,;: ])\s*(?=[0-9]{3}(?![0-9]))", "", text)
     text = _INVISIBLE.sub("", text)
     text = re.sub(r"\\([A-Za-z]+|.)", lambda match: _COMMANDS.get(match[1], match[0]), text)
+    text = re.sub(r"^\s*\$(?=[0-9][0-9,]*(?:\.[0-9]+)?\s*$)", "＄", text)  # a price, not TeX
     text = " ".join(text.replace("~", " ").replace("$", "").split())
     text = text.lstrip(' *`":,;').rstrip(' *`".:,;\\')
     for pattern, replacement in _REWRITES:
@@ -112,7 +116,7 @@ def _formulas_in_text(text: str) -> str:
     for start in reversed([match.start() for match in re.finditer(r"\\text\{", text)]):
         stop = end(text, start + 5)
         inside = text[start + 6 : stop - 1]
-        if inside.strip() in _NAMED_OPERATORS:
+        if _NAMED_OPERATORS.fullmatch(inside.strip()):
             text = f"{text[:start]}\\{inside.strip()} {text[stop:].lstrip()}"
         elif re.search(r"[\\=]|(?<![\^{])[0-9]", inside):
             text = f"{text[:start]}{{{inside}}}{text[stop:]}"
@@ -125,14 +129,22 @@ _INFIX = re.compile(r"\\(over|choose)(?![A-Za-z])")
 def _infix(text: str) -> str:
     r"""{10 \choose 3} as \binom{10}{3}, {1 \over 2} as \frac{1}{2}."""
     while match := _INFIX.search(text):
-        starts = (i for i in range(match.start() - 1, -1, -1) if text[i] == "{")
-        start = next((i for i in starts if end(text, i) > match.end()), None)
-        stop = len(text) if start is None else end(text, start)
-        above = text[0 if start is None else start + 1 : match.start()].strip()
-        below = text[match.end() : stop if start is None else stop - 1].strip()
+        start = _enclosing(text, match.start())
+        stop = len(text) if start < 0 else end(text, start) - 1
+        above, below = text[start + 1 : match.start()].strip(), text[match.end() : stop].strip()
         command = r"\binom" if match[1] == "choose" else r"\frac"
-        text = f"{text[: start or 0]}{command}{{{above}}}{{{below}}}{text[stop:]}"
+        text = f"{text[: max(start, 0)]}{command}{{{above}}}{{{below}}}{text[stop + 1 :]}"
     return text
+
+
+def _enclosing(text: str, position: int) -> int:
+    """The index of the brace that is open at `position`; -1 without one."""
+    depth = 0
+    for i in range(position - 1, -1, -1):
+        depth += (text[i] == "}") - (text[i] == "{")
+        if depth < 0:
+            return i
+    return -1
 
 
 _INTERVAL = re.compile(r"(\[|(?<![^\s∪∈=,;(⦃])\])([^\[\]]*[,;][^\[\]]*)(\]|\[(?![^\s∪,;)⦄]))")
@@ -149,14 +161,16 @@ def _outward(text: str) -> str:
 
 _OPERATOR = re.compile(r"(\\frac|\\binom|\\sqrt|\^(?=\s*\())(?![A-Za-z])\s*(\[[^\[\]]*\])?")
 _ARGUMENT = re.compile(r"\s*(\\[A-Za-z]+|[0-9A-Za-z({])")
+_RADICAND = re.compile(r"\s*(-?[0-9]+|\\[A-Za-z]+|[A-Za-z({])")
 
 
 def _braced(text: str) -> str:
-    r"""\frac12, sqrt(2) and 2^(n+1) with the braces that TeX and plain text may leave out."""
+    r"""\frac12, \sqrt 10, sqrt(2) and 2^(n+1) with the braces that are left out there."""
     for operator in reversed(list(_OPERATOR.finditer(text))):  # the inner ones first
         head, position = operator[1] + (operator[2] or ""), operator.end()
+        pattern = _RADICAND if operator[1] == r"\sqrt" else _ARGUMENT
         for _ in range(1 if operator[1] in (r"\sqrt", "^") else 2):
-            if argument := _ARGUMENT.match(text, position):
+            if argument := pattern.match(text, position):
                 start, stop = argument.span(1)
                 if argument[1] in "({":
                     stop = end(text, start)

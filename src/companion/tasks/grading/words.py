@@ -22,15 +22,19 @@ _FACTORS = {
     "million": "10^{6}",
     "billion": "10^{9}",
     "trillion": "10^{12}",
+    "quadrillion": "10^{15}",
+    "lakh": "10^{5}",
+    "crore": "10^{7}",
     **{word: rf"\frac{{1}}{{{n}}}" for n, words in _PARTS.items() for word in words.split()},
 }
 _WORD = rf"({'|'.join(_FACTORS)})s?"
 _FACTOR = re.compile(rf"(?<=[0-9}}])\s+{_WORD}(?![A-Za-z])|\\text\{{\s*{_WORD}(?:\s*\}}|(\s))")
 _AMOUNT = re.compile(
     r"\b(?:plus|minus|times\s|over|divided|multiplied|choose|mod|modulo|remainder|squared|cubed"
-    r"|factorial|root|than|least|most|approximately|about|roughly|not|zero|one|two|three|four"
-    r"|five|six|seven|eight|nine|ten|eleven|twelve|[a-z]+teen|(?:twen|thir|for|fif|six|seven|eigh"
-    rf"|nine)ty|(?:{'|'.join(_FACTORS)})s?)\b"
+    r"|factorial|root|inverse|negative|repeating|recurring|per ?mille|score|gross|than|least|most"
+    r"|approximately|about|roughly|not|zero|one|two|three|four|five|six|seven|eight|nine|ten"
+    r"|eleven|twelve|[a-z]+teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty"
+    rf"|(?:{'|'.join(_FACTORS)})s?)\b"
 )
 
 
