@@ -78,10 +78,11 @@ def _same_value(gold: str, answer: str, leaf: Leaf) -> bool:
     if (bare, answer_bare) != (gold, answer):
         return same(bare, answer_bare, leaf)
     (kind, golds), (answer_kind, answers) = entries(gold), entries(answer)
-    if (kind and answer_kind) or ((kind or answer_kind) and r"\begin" not in gold + answer):
-        return kind == answer_kind and all(
-            same(*pair, leaf) for pair in zip(golds, answers, strict=True)
-        )
+    if kind or answer_kind:
+        if kind == answer_kind:
+            return all(same(*pair, leaf) for pair in zip(golds, answers, strict=True))
+        if (kind and answer_kind) or r"\begin" not in (answer if kind else gold):
+            return False  # and no sum of matrices
     for rule in (same_numeral, same_time):
         if (verdict := rule(gold, answer)) is not None:
             return verdict

@@ -73,7 +73,7 @@ def same_numeral(gold: str, answer: str) -> bool | None:
     ours, theirs = (_NUMERAL.fullmatch(plain(text).replace(" ", "")) for text in (gold, answer))
     if not (ours and ours["base"]) and not (theirs and theirs["base"]):
         return None
-    return bool(ours and theirs) and _digits(ours) == _digits(theirs)
+    return ours is not None and theirs is not None and _digits(ours) == _digits(theirs)
 
 
 def _digits(numeral: re.Match[str]) -> tuple[str, str]:
@@ -95,7 +95,7 @@ def same_time(gold: str, answer: str) -> bool | None:
     if not any(times) or (":" in gold and ":" in answer and not all(times)):
         return None
     ours, theirs = (_TWO.fullmatch(text) for text in (gold, answer))
-    return bool(ours and theirs) and _integers(ours) == _integers(theirs)
+    return ours is not None and theirs is not None and _integers(ours) == _integers(theirs)
 
 
 def _integers(match: re.Match[str]) -> list[int]:

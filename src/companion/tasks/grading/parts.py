@@ -8,7 +8,8 @@ from companion.tasks.grading.relations import exact, named
 
 _THOUSANDS = re.compile(r"(?<![0-9,.])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9]|,[0-9])")
 _MATRIX = re.compile(
-    r"\\begin\{(?:([pbBvV]?)(?:small)?matrix|array\}\s*\{[clr| ]*)\}(.*)\\end\{[A-Za-z]+\}"
+    r"\\begin\{(?:([pbBvV]?)(?:small)?matrix|array\}\s*\{[clr| ]*)\}"
+    r"((?:(?!\\begin).)*)\\end\{[A-Za-z]+\}"
 )
 
 

@@ -13,9 +13,10 @@ _NAME = re.compile(
     rf"(?!\\pi\b|e$)(?:\\?[A-Za-z]+'*{_INDEX}|{_CALL}|\([A-Za-z, ]+\)|\\text\{{[^{{}}]*\}})"
 )
 _GIVEN = re.compile(
-    rf"\\text\{{[^{{}}]*\}}|(?<![A-Za-z\\]){_CALL}"
+    rf"\\text\{{[^{{}}]*\}}|(?<![A-Za-z\\]){_CALL}|\\begin\{{[^0-9]*\\end\{{[a-z]+\}}"
     r"|(?:m\s*)?\\(?!frac|cdot|times|sqrt|ln|log|exp|sin|cos|tan|cot|sec|csc|pi|infty)[A-Za-z]+"
 )
+_POWERS = re.compile(r"\^\s*(?:[0-9T]|\{\s*-?[0-9T]+\s*\})")
 _LETTERS = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]+'*{_INDEX}")
 _OPERATIONS = re.compile(
     r"(?:[\s+*/:|()\[\]{}°-]|\\(?:frac|cdot|times|sqrt|ln|log|exp|sin|cos|tan|cot|sec|csc))*"
@@ -48,14 +49,17 @@ def _names(side: str, unknowns: bool) -> bool:
     """Whether a side of an equation is what the other one gives the value of: x, f(3), AB/CD.
 
     A side with numerals, such as x + 2, or one unknown, such as -x, makes an equation to be solved.
+    Capitals, angles and words are given and not unknown.
     """
     if _NAME.fullmatch(side):
         return True
     rest = _GIVEN.sub(" Q ", side)
     letters = set(_LETTERS.findall(rest))
+    solved = {letter for letter in letters if re.fullmatch("[a-z](?:_.+)?", letter)}
+    if not solved:
+        rest = _POWERS.sub("", rest)
     if side.startswith("-") or not _OPERATIONS.fullmatch(_LETTERS.sub(" ", rest)):
         return False
-    solved = {each for each in letters if re.fullmatch("[a-z](?:_.+)?", each)}
     return bool(letters) and (not solved or (unknowns and len(letters) > 1))
 
 
