@@ -1,4 +1,4 @@
-"""A pytest plug-in for nbval: kernels talk over files, as in `companion.reproduce`, not ports."""
+"""A pytest plug-in for nbval: kernels talk over files, as in `commands.reproduce`, not ports."""
 
 import tempfile
 

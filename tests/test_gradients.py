@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from companion import objective, params
 from companion.analysis import gradients, rollouts
 from companion.policies import load_policy
+from companion.stages import reading
 from companion.study import arms
 
 SMOKE = params.load("smoke", {"analysis.samples": 1})
@@ -72,7 +73,7 @@ def test_reverse_kl_is_parallel_for_every_tau_and_scales_as_eq_20_says(few, mode
 
 @pytest.mark.parametrize(("batch", "positions"), [(8192, 1024), (300, 7)])
 def test_equals_its_definition_however_it_is_cut(few, monkeypatch, batch, positions):
-    monkeypatch.setattr(rollouts, "BATCH_TOKENS", batch)
+    monkeypatch.setattr(reading, "BATCH_TOKENS", batch)
     monkeypatch.setattr(gradients, "POSITIONS", positions)
     exact = load_policy(arms.shipped(SMOKE), dtype=torch.float64)[0]
     ours = flat(gradients.gradient(exact, few, "forward", 1.2))
@@ -89,7 +90,7 @@ def test_only_the_layers_inputs_wait_for_the_way_back(few, model):
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         gradients.gradient(model, few, "forward", 1.2)
-    ((_, inputs, _, _),) = rollouts.batches(few, model.device)
+    ((_, inputs, _, _),) = reading.batches(few, model.device)
     states = inputs.numel() * model.config.hidden_size
     assert max(kept) == states
     assert sum(kept) < (model.config.num_hidden_layers + 4) * states
@@ -113,10 +114,10 @@ def test_a_vanishing_gradient_is_one_sentence():
 
 
 def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with(few, monkeypatch):
-    monkeypatch.setattr(rollouts, "BATCH_TOKENS", 500)  # several batches
+    monkeypatch.setattr(reading, "BATCH_TOKENS", 500)  # several batches
     policy = arms.shipped(SMOKE)
     read = []
-    for logits, hidden, answer in rollouts.read(policy, few, hidden=True):
+    for logits, hidden, answer in reading.read(policy, few, hidden=True):
         tokens = torch.tensor([t for i in dict.fromkeys(answer) for t in few.answers[i]])
         read.append(torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0])
         assert hidden.shape[1] == len(tokens) == len(answer)
@@ -127,7 +128,7 @@ def test_reading_answers_gives_back_the_log_probabilities_they_were_sampled_with
 def test_greedy_answers_are_the_likeliest_tokens():
     policy = arms.shipped(SMOKE)
     greedy = rollouts.roll_out(SMOKE, policy, greedy=True)
-    for logits, _, answer in rollouts.read(policy, greedy):
+    for logits, _, answer in reading.read(policy, greedy):
         tokens = torch.tensor([t for i in dict.fromkeys(answer) for t in greedy.answers[i]])
         assert (logits.argmax(-1) == tokens).all()
 

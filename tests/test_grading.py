@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from companion.tasks import grading
 from companion.tasks.grading import extract, grade, grade_all
 from companion.tasks.grading.comparison import same
-from companion.tasks.grading.extraction import LENGTH
+from companion.tasks.grading.extraction import LENGTH, readings
 from companion.tasks.grading.notation import clean
 
-with open(Path(__file__).parent / "data" / "answer_pairs.csv", newline="") as file:
+DATA = Path(__file__).parent / "data"
+with (DATA / "answer_pairs.csv").open(newline="") as file:
     PAIRS = list(csv.DictReader(file))
+with (DATA / "public_pairs.csv").open(newline="") as file:
+    PUBLIC = list(csv.DictReader(file))
 
 
 # Hard pairs
@@ -41,6 +44,28 @@ def test_hard_pairs(why: str) -> None:
     wrong = [p for p, g, right in zip(pairs, grades, expected, strict=True) if g.score != right]
     assert not wrong
     assert not any(each.stopped for each in grades)
+
+
+# Pairs of the kinds that the tests and rules of public graders have
+
+
+WRONG = {
+    r"$1\leq|z|\leq \frac{5}{2}$": "an interval of |z| is none of z",
+    r"$F_n = \sum_{k=0}^{n-1} F_k F_{n-k-1}$": "a sum has no value where its end is none",
+    "e": "sympy adds up infinitely many terms by code it writes, which the sandbox refuses",
+}
+"""The golds of the public pairs that are not graded as they should be, and why."""
+
+
+def test_pairs_of_public_graders() -> None:
+    assert len({(pair["gold"], pair["answer"]) for pair in PUBLIC}) == len(PUBLIC) >= 150
+    assert all(pair["source"] for pair in PUBLIC)
+    # Where ours is not the suite's verdict, a decision of ours is the reason.
+    assert all((pair["right"] != pair["suite"]) == bool(pair["decision"]) for pair in PUBLIC)
+    grades = grade_all([p["answer"] for p in PUBLIC], [p["gold"] for p in PUBLIC])
+    wrong = [p for p, g in zip(PUBLIC, grades, strict=True) if g.score != int(p["right"])]
+    assert [pair["gold"] for pair in wrong] == list(WRONG)
+    assert len(wrong) <= 0.01 * len(PUBLIC)
 
 
 # Golds of the benchmarks: read where they lie, never copied
@@ -139,6 +164,12 @@ def test_another_problems_gold_is_wrong() -> None:
         ("The answer is $7$ apples.", "7"),
         ("Answer: between 5 and $7$", "between 5 and $7$"),
         ("Answer: 7\n" + r"\boxed{8}", "8"),
+        (r"\boxed{8}" + "\nAnswer: 7", "7"),
+        (r"\boxed{8}" + "\nThe answer is 7", "8"),
+        ("**Final Answer**\n\n7", "7"),
+        ("Answer: 7\nI am sure that this answer is correct.", "7"),
+        ("The answer is 7. I am sure that it is the right answer.", "7"),
+        ("Answer: $7$ (since $6$ is even)", "$7$ (since $6$ is even)"),
         ("7", "7"),
         ("one line\n7", None),
         ("", None),
@@ -150,6 +181,25 @@ def test_another_problems_gold_is_wrong() -> None:
 def test_extraction(text: str, stated: str | None) -> None:
     assert extract(text) == stated
     assert grade(text, "0").stated == stated
+
+
+@pytest.mark.parametrize(
+    ("stated", "short"),
+    [
+        ("7, because 6 is even", "7"),
+        ("7 (as we saw)", "7"),
+        ("$7$ (since $6$ is even)", "$7$"),
+        ("The largest $n$ is 34.", "34."),
+        ("B - the second one", "B"),
+        ("7 if n is even", None),
+        ("7 (or 8)", None),
+        (r"5 \pmod 7", None),
+        ("x - ab", None),
+        ("the same as before", None),
+    ],
+)
+def test_an_answer_is_read_without_what_is_said_around_it_too(stated: str, short: str) -> None:
+    assert readings(stated) == [stated, short][: 2 if short else 1]
 
 
 # Properties

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -112,8 +113,9 @@ def forks() -> dict[int, float]:
     """The processes that grade, each with the CPU time it has used."""
     found = {}
     for worker in filter(None, list(workers._idle.queue)):
-        for fork in psutil.Process(worker.process.pid).children():
-            found[fork.pid] = sum(fork.cpu_times()[:2])
+        with suppress(psutil.NoSuchProcess):  # it ends while it is looked at
+            for fork in psutil.Process(worker.process.pid).children():
+                found[fork.pid] = sum(fork.cpu_times()[:2])
     return found
 
 

@@ -1,4 +1,4 @@
-"""The habits that keep the house: rooms of one idea, each on the map. (`make check` holds the layers.)"""
+"""The habits that keep the house: rooms of one idea, each on the map (`make check` holds the layers)."""
 
 import ast
 

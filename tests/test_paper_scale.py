@@ -12,6 +12,7 @@ from companion import params, runs
 from companion.commands import export
 from companion.exhibits import hyperparameters
 from companion.stages import checks, evaluate, reheat, rl, swift_command, verl_command
+from companion.statistics import Estimate
 from companion.study import arms
 
 PROFILES = ["qwen3-0.6b", "qwen3-4b", "qwen3-8b"]
@@ -188,7 +189,7 @@ def test_a_checkpoint_is_measured_on_emptied_gpus_and_earlier_ones_become_polici
     monkeypatch.setattr(
         swift_plugin,
         "token_entropy",
-        lambda policy, profile: done.append(policy.name) or evaluate.Estimate(0.05, 0.04, 0.06),
+        lambda policy, profile: done.append(policy.name) or Estimate(0.05, 0.04, 0.06),
     )
     callback = swift_plugin.MeasureAndStop(SimpleNamespace(output_dir=str(folder)), None)
     for step in (1, 2, 3):

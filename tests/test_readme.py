@@ -25,6 +25,15 @@ def test_the_measured_columns_are_the_published_averages():
         assert readme[arm][:2] == published[arm], arm
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_every_link_of_the_readme_leads_somewhere(target):
-    assert (ROOT / target).exists()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_the_pages_leads_somewhere(page):
+    targets = set(re.findall(r"\]\(([^)#: ]+)\)", page.read_text()))
+    assert not [target for target in targets if not (page.parent / target).exists()]

@@ -209,7 +209,7 @@ class ChatTemplate(Template):
 
 
 def read_plan(output_dir: str) -> tuple[Profile, Direction]:
-    """What `companion.reheat` asks for, beside ms-swift's own arguments."""
+    """What `stages.reheat` asks for, beside ms-swift's own arguments."""
     plan = json.loads(Path(output_dir, PLAN).read_text())
     return Profile(**plan["profile"]), plan["direction"]
 

@@ -5,7 +5,7 @@ one, this module works around what verl decides without asking the platform:
 
 - verl/utils/distributed.py:89 asks for the backends "cpu:gloo,cpu:gloo", naming "cpu" twice;
 - verl/workers/engine/base.py registers the FSDP engines for cuda and npu alone, hence
-  `VERL_ENGINE_DEVICE=cuda` in the environment that `companion.rl` prepares;
+  `VERL_ENGINE_DEVICE=cuda` in the environment that `stages.verl_command` prepares;
 - verl/utils/torch_functional.py:173, without flash-attention, takes log-probabilities token by
   token to save memory: a third of a step for a small vocabulary. verl's vectorised function of
   the same file (line 157) does the same sum;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -41,9 +40,7 @@ def save_figure(to: Path, name: str, figure: Figure, data: pd.DataFrame) -> None
     """The picture as PNG and SVG, the numbers behind it as CSV."""
     to.mkdir(parents=True, exist_ok=True)
     figure.savefig(to / f"{name}.png")
-    svg = to / f"{name}.svg"
-    figure.savefig(svg, metadata={"Date": None})
-    svg.write_text(_numbered(svg.read_text()))
+    figure.savefig(to / f"{name}.svg", metadata={"Date": None})
     data.to_csv(to / f"{name}.csv", index=False)
 
 
@@ -58,14 +55,3 @@ def save_table(to: Path, name: str, table: pd.DataFrame, spec: str = ".1f") -> N
     written = show(table, spec)
     written.columns = [" ".join(c) if isinstance(c, tuple) else c for c in written.columns]
     (to / f"{name}.md").write_text(written.to_markdown() + "\n")
-
-
-def _numbered(svg: str) -> str:
-    """An SVG whose hashed identifiers are numbers, in order.
-
-    matplotlib hashes clip rectangles to the last bit, in which the layout's solver differs from
-    run to run.
-    """
-    hashed = dict.fromkeys(re.findall(r'id="([a-z][0-9a-f]{10})"', svg))
-    numbers = {name: f"{name[0]}{i}" for i, name in enumerate(hashed)}
-    return re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda found: numbers.get(found[0], found[0]), svg)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from companion.tasks.grading.brackets import levels
 from companion.tasks.grading.comparison import same
-from companion.tasks.grading.extraction import LENGTH, extract
+from companion.tasks.grading.extraction import LENGTH, extract, readings
 from companion.tasks.grading.notation import clean, key
 from companion.tasks.grading.workers import WORKERS, ask
 
@@ -57,14 +57,22 @@ def grade(answer: str, gold: str, seconds: float = SECONDS) -> Grade:
     stated = extract(answer)
     if stated is None:
         return Grade(0, None)
-    ours, theirs = clean(gold), clean(stated)
-    if max(0, *levels(ours), *levels(theirs)) > DEPTH:
-        return Grade(int(key(ours) == key(theirs)), stated)
+    verdicts = []
+    for reading in readings(stated):
+        verdicts.append(_same(clean(gold), clean(reading), seconds))
+        if verdicts[-1]:
+            return Grade(1, stated)
+    return Grade(0, stated, stopped=None in verdicts)
+
+
+def _same(gold: str, answer: str, seconds: float) -> bool | None:
+    """Whether two clean texts state the same; None where a limit ended the comparison."""
+    if max(0, *levels(gold), *levels(answer)) > DEPTH:
+        return key(gold) == key(answer)
     try:
-        return Grade(int(same(ours, theirs, _undecided)), stated)
+        return same(gold, answer, _undecided)
     except _Undecided:
-        equal = ask(ours, theirs, seconds)
-    return Grade(int(bool(equal)), stated, stopped=equal is None)
+        return ask(gold, answer, seconds)
 
 
 class _Undecided(Exception):

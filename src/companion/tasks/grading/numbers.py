@@ -1,4 +1,4 @@
-"""Numbers: decimals, fractions and percentages as exact values, and numerals with a base."""
+"""Numbers: decimals, fractions and percentages as exact values, numerals with a base, times."""
 
 import re
 from fractions import Fraction
@@ -21,13 +21,12 @@ _NUMBER = re.compile(
 
 def same_number(gold: str, answer: str) -> bool | None:
     """Whether two numbers are equal, where 15% equals 15 and 0.15; None if one is none."""
-    values = [_number(text.removesuffix("%").strip()) for text in (gold, answer)]
-    if None in values:
+    ours, theirs = (_number(text.removesuffix("%").strip()) for text in (gold, answer))
+    if ours is None or theirs is None:
         return None
-    percent = [text.endswith("%") for text in (gold, answer)]
-    if percent[0] == percent[1]:
-        return values[0] == values[1]
-    share, value = values if percent[0] else reversed(values)
+    if gold.endswith("%") == answer.endswith("%"):
+        return ours == theirs
+    share, value = (ours, theirs) if gold.endswith("%") else (theirs, ours)
     return value in (share, share / 100)
 
 
@@ -71,13 +70,33 @@ _NUMERAL = re.compile(
 
 def same_numeral(gold: str, answer: str) -> bool | None:
     """Whether digits and base are the same, 10 where none is named; None if neither names one."""
-    numerals = [_NUMERAL.fullmatch(plain(text).replace(" ", "")) for text in (gold, answer)]
-    if not any(numeral and numeral["base"] for numeral in numerals):
+    ours, theirs = (_NUMERAL.fullmatch(plain(text).replace(" ", "")) for text in (gold, answer))
+    if not (ours and ours["base"]) and not (theirs and theirs["base"]):
         return None
-    return all(numerals) and _digits(numerals[0]) == _digits(numerals[1])
+    return ours is not None and theirs is not None and _digits(ours) == _digits(theirs)
 
 
-def _digits(numeral: re.Match) -> tuple[str, str]:
+def _digits(numeral: re.Match[str]) -> tuple[str, str]:
     base = numeral["base"] or "10"
     base = str(_BASES.index(base) + 2) if base in _BASES else base
     return numeral["digits"].casefold().lstrip("0"), base
+
+
+_TIME = re.compile(r"(?:[01]?[0-9]|2[0-4]):[0-5][0-9]")
+_TWO = re.compile(r"([0-9]+)\s*[:/]\s*([0-9]+)|\\frac\{([0-9]+)\}\{([0-9]+)\}")
+
+
+def same_time(gold: str, answer: str) -> bool | None:
+    """Whether 2:30, which may be a time of day, is stated by both; None if neither may be one.
+
+    2:30 is no 1/15 then and no 1:15, but 3:10 and 3/10 may be one ratio.
+    """
+    times = [_TIME.fullmatch(text) for text in (gold, answer)]
+    if not any(times) or (":" in gold and ":" in answer and not all(times)):
+        return None
+    ours, theirs = (_TWO.fullmatch(text) for text in (gold, answer))
+    return ours is not None and theirs is not None and _integers(ours) == _integers(theirs)
+
+
+def _integers(match: re.Match[str]) -> list[int]:
+    return [int(group) for group in match.groups() if group]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from companion.tasks.grading.grades import grade_all
 
@@ -20,7 +20,8 @@ def verl_grade(answer: str, gold: str) -> bool:
     """
     from verl.utils.reward_score import math_dapo
 
-    return bool(math_dapo.compute_score(answer, gold)["acc"])
+    score: Any = math_dapo.compute_score(answer, gold)  # not the float that verl declares
+    return bool(score["acc"])
 
 
 def verdicts(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from companion.tasks.grading.comparison import Leaf, same
 
@@ -67,7 +68,7 @@ _IMPORTS = ("os.listdir", "os.scandir")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def _refuse(event: str, arguments: tuple) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if (
         (event.startswith(_REFUSED) and event not in _IMPORTS)
         or (event == "compile" and arguments[1] == "<string>")  # eval and exec of a text

@@ -72,7 +72,7 @@ class _Worker:
                     return None
                 number, equal = reply
                 if number == self.number:  # and not of a request that was interrupted
-                    return equal
+                    return None if equal is None else bool(equal)
         self.end()
         return None
 
