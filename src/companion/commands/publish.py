@@ -7,6 +7,7 @@ measurement for the same part of the same seed's study is refused.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -55,7 +56,7 @@ def check_executed(profile: Profile, evidence: Evidence, executed: Path) -> None
         path = executed / f"{exhibit.notebook}.ipynb"
         behind = evidence.of(exhibit.roles, every_seed=True)
         shown = behind and path.exists() and exhibit.make(profile, behind)
-        if shown and not all(bundle in _displayed(path) for bundle in shown.displays()):
+        if shown and not all(_said(bundle) in _displayed(path) for bundle in shown.displays()):
             raise ValueError(
                 f"{path.name} was executed before the last change: it shows another {exhibit.name} "
                 "than its runs give; execute it again with: companion reproduce --profile "
@@ -67,11 +68,12 @@ def _displayed(path: Path) -> list[dict[str, str]]:
     """What an executed notebook shows, by MIME type."""
     cells = nbformat.read(path, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [
-        {kind: words.strip("\n") for kind, words in output["data"].items()}
-        for output in outputs
-        if output["output_type"] == "display_data"
-    ]
+    return [_said(output["data"]) for output in outputs if output["output_type"] == "display_data"]
+
+
+def _said(bundle: Mapping[str, str]) -> dict[str, str]:
+    """Without pictures, which a kernel draws with other last pixels; their text names their data."""
+    return {kind: text for kind, text in bundle.items() if kind != "image/png"}
 
 
 def _finished(profile: Profile) -> Evidence:

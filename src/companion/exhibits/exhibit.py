@@ -6,6 +6,7 @@ Knows no exhibit by name: those are listed in `registry`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Shown:
 
     def displays(self) -> list[dict[str, str]]:
         """What a notebook shows, in order: a bundle of representations by MIME type each."""
-        shown = [_picture(self.figure)] if self.figure else []
+        shown = [_picture(self.figure, self.data)] if self.figure else []
         shown += [_frame(self.written)] if self.written is not None else []
         for name, table in self.more.items():
             shown += [_words(f"`{name}`"), _frame(text.show(table))]
@@ -80,10 +81,14 @@ class Exhibit:
     """Over all published seeds, or of the first that has its runs."""
 
 
-def _picture(figure: Figure) -> dict[str, str]:
+def _picture(figure: Figure, data: pd.DataFrame | None) -> dict[str, str]:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
-    return {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+    number = hashlib.sha256(b"" if data is None else data.to_csv().encode()).hexdigest()[:16]
+    return {
+        "image/png": base64.b64encode(file.getvalue()).decode(),
+        "text/plain": f"<Figure of data {number}>",
+    }
 
 
 def _frame(table: pd.DataFrame) -> dict[str, str]:
