@@ -85,7 +85,8 @@ def _picture(figure: Figure, data: pd.DataFrame | None) -> dict[str, str]:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     number = hashlib.sha256(b"" if data is None else data.to_csv().encode()).hexdigest()[:16]
-    return {
+    picture = base64.b64encode(file.getvalue()).decode()
+    return {"image/png": picture, "text/plain": f"<Figure of data {number}>"}
         "image/png": base64.b64encode(file.getvalue()).decode(),
         "text/plain": f"<Figure of data {number}>",
     }
