@@ -87,9 +87,6 @@ def _picture(figure: Figure, data: pd.DataFrame | None) -> dict[str, str]:
     number = hashlib.sha256(b"" if data is None else data.to_csv().encode()).hexdigest()[:16]
     picture = base64.b64encode(file.getvalue()).decode()
     return {"image/png": picture, "text/plain": f"<Figure of data {number}>"}
-        "image/png": base64.b64encode(file.getvalue()).decode(),
-        "text/plain": f"<Figure of data {number}>",
-    }
 
 
 def _frame(table: pd.DataFrame) -> dict[str, str]:
