@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from companion import tasks
 from companion.params import ROOT, load
 from companion.provenance import provenance
 from companion.schema import Profile
@@ -84,7 +85,7 @@ def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
     def reward(completions, truth, source, **_):
         texts = [answer[0]["content"] for answer in completions]
         return [
-            compute_score(data_source=s, solution_str=text, ground_truth=t)["score"]
+            compute_score(s, text, t, **tasks.reward(profile))["score"]
             for text, t, s in zip(texts, truth, source, strict=True)
         ]
 

@@ -2,12 +2,14 @@
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_benchmarks import hub_rows, write
 
 from companion import params, tasks
 from companion.adapters.rewards import compute_score
 from companion.analysis import rollouts
-from companion.stages import entropy, evaluate, swift_command, verl_files
+from companion.stages import entropy, evaluate, rl, swift_command, verl_files
 from companion.tasks import benchmarks, math
 
 
@@ -96,10 +98,91 @@ def test_both_frameworks_get_the_same_prompts_and_verl_the_golds(profile, tmp_pa
     assert set(train["data_source"]) == {"math/DAPO-Math-17K"}
     gold = train["reward_model"][0]["ground_truth"]
     scores = [
-        compute_score(data_source="math/DAPO-Math-17K", ground_truth=gold, solution_str=text)
+        compute_score("math/DAPO-Math-17K", text, gold, **tasks.reward(profile))
         for text in (f"So it is.\n\nAnswer: {gold}", "Answer: 12345", "no idea")
     ]
     assert [s["score"] for s in scores] == [1, -1, -1] and [s["acc"] for s in scores] == [1, 0, 0]
+
+
+def rewarded(answer, gold, rule):
+    """Whether the reward takes the answer; its score says the same."""
+    verdict = compute_score("math/x", answer, gold, reward_rule=rule)
+    assert verdict["score"] == (1.0 if verdict["acc"] else -1.0)
+    return bool(verdict["acc"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "by_line", "by_line_or_box"),
+    [
+        ("So it is.\n\nAnswer: 34", True, True),
+        ("answer : $34$", True, True),
+        ("Answer: 33", False, False),
+        (r"So it is \boxed{34}.", False, True),  # what verl 0.9.0 did not take
+        (r"\boxed{33}", False, False),
+        ("It is 34.", False, False),
+        ("", False, False),
+        # With both, the line decides, whichever stands last.
+        ("Answer: 33\nthat is \\boxed{34}", False, False),
+        ("Answer: 34\nthat is \\boxed{33}", True, True),
+        ("\\boxed{33}, so\nAnswer: 34", True, True),
+        (r"Answer: \boxed{34}", True, True),
+        # The last of several lines.
+        ("Answer: 34\nno,\nAnswer: 33", False, False),
+        ("Answer: 33\nno,\nAnswer: 34", True, True),
+        # Of the last 300 characters, and of a box the last 100.
+        ("Answer: 34\n" + "." * 289, True, True),
+        ("Answer: 34\n" + "." * 290, False, False),  # the "A" is cut off
+        (r"\boxed{34}" + "." * 90, False, True),
+        (r"\boxed{34}" + "." * 91, False, False),
+        (r"Answer: 33" + "." * 300 + r"\boxed{34}", False, True),
+    ],
+)
+def test_the_rule_says_whether_a_box_is_an_answer(answer, by_line, by_line_or_box):
+    from verl.utils.reward_score import math_dapo
+
+    assert rewarded(answer, "34", "answer-line") == by_line
+    assert rewarded(answer, "34", "answer-line-or-box") == by_line_or_box
+    assert bool(math_dapo.compute_score(answer, "34")["acc"]) == by_line_or_box
+
+
+PIECES = ["Answer: ", "answer:", "\n", r"\boxed{", "}", "34", "$", r"\frac12", " ", "x" * 97, "."]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_the_rules_are_verls_own_wherever_it_finds_a_line(answer):
+    """What verl 0.9.1 took from its own file: but for the box, 0.9.0 gave the same verdicts."""
+    from verl.utils.reward_score import math_dapo
+
+    theirs = math_dapo.compute_score(answer, "34")
+    assert rewarded(answer, "34", "answer-line-or-box") == bool(theirs["acc"])
+    line = math_dapo.is_correct_minerva(answer[-300:], "34")[1] != "[INVALID]"
+    assert rewarded(answer, "34", "answer-line") == (bool(theirs["acc"]) and line)
+
+
+@pytest.mark.parametrize("rule", [None, "box"])
+def test_an_unknown_rule_is_refused(rule):
+    with pytest.raises(ValueError, match="reward_rule is .* and must be 'answer-line' or"):
+        compute_score("math/x", "Answer: 1", "1", reward_rule=rule)
+
+
+def test_the_rule_reaches_the_reward_through_verls_configuration(profile):
+    from test_paper_scale import composed
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    for rule, acc in (("answer-line", 0.0), ("answer-line-or-box", 1.0)):
+        config = composed(params.change(profile, {"rl.reward_rule": rule}))
+        reward = get_custom_reward_fn(config)
+        given = {"data_source": "math/x", "ground_truth": "34", "solution_str": r"\boxed{34}"}
+        assert reward(**given, extra_info={})["acc"] == acc
+
+
+def test_the_rule_is_part_of_a_mathematics_run_and_of_no_other(profile):
+    other = {"rl.reward_rule": "answer-line-or-box"}
+    ours, theirs = (rl._settings(p, 1.0) for p in (profile, params.change(profile, other)))
+    assert profile.rl.reward_rule == ours["reward_rule"] == "answer-line"  # the paper's time
+    assert theirs == ours | {"reward_rule": "answer-line-or-box"}
+    plain, changed = (rl._settings(params.load("laptop", c), 1.0) for c in ({}, other))
+    assert plain == changed and "reward_rule" not in plain
 
 
 def test_both_graders_judge_and_a_letter_is_an_answer(profile):

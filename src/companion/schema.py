@@ -86,6 +86,15 @@ PR-scale and the one that takes over the optimizer of the run to collapse are ou
 """
 
 
+RewardRule = Literal["answer-line", "answer-line-or-box"]
+r"""Where RL looks for a mathematics answer, in its last 300 characters, by verl's `math_dapo`.
+
+answer-line: after the last "Answer:", which DAPO's prompt asks for; the rule of verl up to 0.9.0,
+and so of the paper's time. answer-line-or-box: verl 0.9.1's, which without any "Answer:" takes the
+last \boxed{} of the last 100 characters.
+"""
+
+
 class RL(Section):
     """verl DAPO (Table 3)."""
 
@@ -107,6 +116,8 @@ class RL(Section):
     rollout_top_p: PositiveFloat = Field(le=1)
     rollout_engine: Literal["transformers", "vllm"]
     dynamic_sampling: bool
+    reward_rule: RewardRule = "answer-line"
+    """What the reward of mathematics takes for the answer; of no effect on other tasks."""
     collapse: Collapse
     continued_steps: PositiveInt
     """RL steps of every arm that branches from the collapsed policy."""

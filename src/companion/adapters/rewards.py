@@ -1,27 +1,36 @@
 """The reward function that verl loads (`reward.custom_reward_function`).
 
 Relies on verl/experimental/reward_loop/reward_manager/dapo.py:82 (0.9.1), which calls it by
-keyword and adds the overlong penalty to `score`; `acc` is what dynamic sampling filters on.
+keyword and adds the overlong penalty to `score`; `acc` is what dynamic sampling filters on. What
+verl_command writes under `reward_kwargs` comes with every call (verl/trainer/ppo/reward.py:76).
 """
 
 from typing import Any
 
+LOOKED_AT = 300
+"""Characters at an answer's end in which its result is looked for (math_dapo.py:267)."""
+
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Any = None,
+    reward_rule: str | None = None,
+    **_: Any,
 ) -> dict[str, float]:
     """The reward of an answer, by its task's own rule.
 
-    Countdown: 1 for a right answer, else 0. Mathematics: verl's rule for DAPO
-    (utils/reward_score/math_dapo.py, 0.9.1), 1 or -1, so that training is the published recipe's.
+    Countdown: 1 for a right answer, else 0. Mathematics: 1 or -1, by `rl.reward_rule`.
 
     Args:
         data_source: "<task>/<suite>", as in the training file.
         solution_str: the answer without special tokens.
         ground_truth: a question's gold.
+        reward_rule: the profile's, for mathematics.
 
     Raises:
-        ValueError: no rule for this data source.
+        ValueError: no such rule, or none for this data source.
     """
     task = data_source.split("/")[0]
     if task == "countdown":
@@ -30,8 +39,22 @@ def compute_score(
         correct = float(countdown.verify(countdown.parse_prompt(ground_truth), solution_str))
         return {"score": correct, "acc": correct}
     if task == "math":
-        from verl.utils.reward_score import math_dapo
-
-        verdict = math_dapo.compute_score(solution_str, ground_truth)
-        return {"score": float(verdict["score"]), "acc": float(verdict["acc"])}
+        correct = _math(solution_str, ground_truth, reward_rule)
+        return {"score": 1.0 if correct else -1.0, "acc": float(correct)}
     raise ValueError(f"data_source is '{data_source}' and must begin with 'countdown/' or 'math/'")
+
+
+def _math(answer: str, gold: str, rule: str | None) -> bool:
+    """Whether DAPO's rule takes the answer; verl/utils/reward_score/math_dapo.py, 0.9.1.
+
+    "answer-line": what follows the last "Answer:", and nothing else, as verl up to 0.9.0 had it
+    (compared with the published 0.5.0 and 0.9.0: but for the box, the file is the same).
+    "answer-line-or-box": verl 0.9.1's, which without an "Answer:" looks for a box.
+    """
+    from verl.utils.reward_score import math_dapo
+
+    if rule == "answer-line":
+        return bool(math_dapo.is_correct_minerva(answer[-LOOKED_AT:], gold)[0])
+    if rule == "answer-line-or-box":
+        return bool(math_dapo.compute_score(answer, gold)["acc"])
+    raise ValueError(f"reward_rule is {rule!r} and must be 'answer-line' or 'answer-line-or-box'")

@@ -97,6 +97,7 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
             "continued_steps",
             "rr_temperature",
             "rollout_temperature",
+            "reward_rule",  # in tasks.reward, where it counts
             "arms",
         }
     )
@@ -104,6 +105,7 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
         "seed": profile.seed,
         **method,
         "rollout_temperature": temperature,
+        **tasks.reward(profile),
         "check_every": profile.rl.collapse.check_every,
         "train_data": tasks.training_hash(profile),
         **measure(profile),

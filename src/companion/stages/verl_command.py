@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from companion import tasks
 from companion.schema import Profile
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
@@ -101,6 +102,8 @@ def overrides(
         "+companion.profile": folder / "profile.json",
         "+companion.stop_entropy": "null" if stop_entropy is None else stop_entropy,
     }
+    for name, value in tasks.reward(profile).items():
+        method[f"+reward.custom_reward_function.reward_kwargs.{name}"] = value
     if resume_from:
         method["trainer.resume_from_path"] = resume_from
     platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile)

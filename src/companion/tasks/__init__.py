@@ -1,7 +1,7 @@
 """What the policies are trained and evaluated on, and how an answer is judged.
 
 A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
-`overlap`, `judge` and `source`: countdown for two cores, math for the paper's own data. The
+`overlap`, `judge`, `reward` and `source`: countdown for two cores, math for the paper's own data. The
 functions below ask the one that a profile names.
 """
 
@@ -100,6 +100,14 @@ def overlap(profile: Profile) -> pd.DataFrame:
 def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: `correct`, and what else the task's grader says."""
     return of(profile.task.name).judge(answers, golds)
+
+
+def reward(profile: Profile) -> dict[str, str]:
+    """Settings of the task's reward: what RL's reward function gets beside an answer.
+
+    They are part of an RL run's identity; a task whose reward has none leaves it as it is.
+    """
+    return dict(of(profile.task.name).reward(profile.rl))
 
 
 def source(profile: Profile, split: str = "train") -> dict[str, Any]:

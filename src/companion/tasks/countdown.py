@@ -268,6 +268,11 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     )
 
 
+def reward(settings: schema.RL) -> dict[str, str]:
+    """None: there is one rule."""
+    return {}
+
+
 def source(settings: schema.Task, split: str) -> dict[str, Any]:
     """Nothing was downloaded: the problems come from fixed seeds."""
     return {}

@@ -61,10 +61,19 @@ def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFr
 
 
 def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
-    """One row an answer: correct by our grader, math_dapo by verl's, and stated, the answer found."""
+    """One row an answer: correct by our grader, math_dapo by verl's, and stated, the answer found.
+
+    verl's is `math_dapo` as 0.9.1 has it, box included, whatever rule RL was rewarded by
+    (`rl.reward_rule`): a reference, the same for every run.
+    """
     from companion.tasks import grading
 
     return grading.verdicts(answers, golds)[["correct", "math_dapo", "stated"]]
+
+
+def reward(settings: schema.RL) -> dict[str, str]:
+    """Where RL looks for the answer; see adapters/rewards.py."""
+    return {"reward_rule": settings.reward_rule}
 
 
 def source(settings: schema.Task, split: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def verl_grade(answer: str, gold: str) -> bool:
-    """The verdict that verl's DAPO reward gives: utils/reward_score/math_dapo.py (0.9.1).
+    """The verdict of verl's own DAPO grader: utils/reward_score/math_dapo.py (0.9.1).
 
-    It compares texts in the last 300 characters, "Answer:" before the box. Importing verl takes
-    seconds once.
+    It compares texts in the last 300 characters, "Answer:" before the box. RL's reward leaves the
+    box out by default (`rl.reward_rule`); this one is a reference and does not follow it. Importing
+    verl takes seconds once.
     """
     from verl.utils.reward_score import math_dapo
 
