@@ -124,7 +124,89 @@ def test_loss_is_verls_own_with_the_gap_beside_it():
     assert get_policy_loss_fn("vanilla_with_gap") is vanilla_with_gap
     loss, metrics = vanilla_with_gap(**given)
     assert loss == compute_policy_loss_vanilla(**given)[0]
-    assert metrics["actor/rollout_gap"] == pytest.approx(0.5)  # the masked 5.0 does not count
+    assert metrics["actor/rollout_gap_max"] == pytest.approx(0.5)  # the masked 5.0 does not count
+
+
+def test_the_gap_that_is_logged_is_the_largest_of_all_micro_batches_and_ranks():
+    """Through verl's own steps: ppo_loss, a rank's micro-batches, the ranks, the trainer."""
+    from verl.utils.metric import AggregationType, Metric, reduce_metrics
+    from verl.utils.py_functional import append_to_dict, rename_dict
+
+    import companion.adapters.verl_loss  # noqa: F401
+
+    ranks = []
+    for gaps in ((1.0, 2.0), (7.0, 4.0)):
+        ranks.append({})
+        for gap in gaps:
+            returned = {"actor/rollout_gap_max": gap, "actor/pg_clipfrac": gap}
+            append_to_dict(ranks[-1], Metric.from_dict(returned, AggregationType.MEAN))
+    names = ("actor/rollout_gap_max", "actor/pg_clipfrac")
+    output = {}
+    append_to_dict(output, {n: Metric.aggregate_dp([rank[n] for rank in ranks]) for n in names})
+    logged = reduce_metrics(rename_dict(output, "actor/"))
+    assert logged == {"actor/rollout_gap_max": 7.0, "actor/pg_clipfrac": 3.5}
+
+
+def replay_buffer_of(changes, policy, without="nothing"):
+    """The buffer that verl's trainer builds from our overrides, but those with `without`."""
+    from test_rl import compose
+    from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+    from companion.stages import verl_command
+
+    words = verl_command.overrides(
+        params.load("smoke", changes), start=policy, folder=Path("x"), steps=1, temperature=1.0
+    )
+    trainer = object.__new__(PPOTrainerSync)
+    trainer.config = compose([word for word in words if without not in word])
+    trainer.trainer_mode = trainer.config.trainer.v1.trainer_mode
+    return trainer._build_replay_buffer()
+
+
+@pytest.mark.parametrize(
+    ("answers", "share"),
+    [
+        ([[5, 5, 1], [5, 6, 1], [6, 6, 1]], 0.0),  # all as long as the longest, none cut
+        ([[1], [5, 1], [5, 5, 5, 1]], 0.0),  # ended by the last token that there was room for
+        ([[5, 5, 5, 5], [1], [5, 5, 1], [5, 5, 5, 1]], 0.25),
+        ([[5, 5, 5, 5], [6, 6, 6, 6]], 1.0),
+    ],
+)
+def test_truncated_is_the_share_of_answers_cut_at_the_limit(answers, share, policy, monkeypatch):
+    """verl's `response_length/clip_ratio` would be 1, 1/3, 1/2 and 1."""
+    import transfer_queue
+    from verl.trainer.ppo.v1 import replay_buffer, trainer_base
+
+    from companion.adapters.rollout_server import _jagged
+    from companion.stages import verl_files
+
+    end = countdown.tokenizer().eos_token_id
+    answers = [[end if token == 1 else token for token in row] for row in answers]
+    assert end not in (5, 6)
+    buffer = replay_buffer_of({"rl.max_response_tokens": 4, "rl.overlong_buffer_tokens": 0}, policy)
+    batch = SimpleNamespace(keys=[str(i) for i in range(len(answers))], partition_id="train")
+
+    def stored(keys, partition_id, select_fields):
+        assert (keys, partition_id, select_fields) == (batch.keys, "train", ["responses"])
+        return {"responses": _jagged(answers)}
+
+    monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda *_, **__: (batch, {"x": 1}))
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", stored)
+    given = {"global_steps": 1, "partition_id": "train", "batch_size": 4}
+    assert buffer.sample(**given) == (batch, {"x": 1, verl_files.COLUMNS["truncated"]: share})
+    assert "metrics.update(off_policy_metrics)" in inspect.getsource(trainer_base)
+
+
+def test_dynamic_sampling_is_told_to_our_buffer_as_to_verls_own(policy):
+    for dynamic, metric in ((True, "acc"), (False, None)):
+        changes = {"rl.dynamic_sampling": dynamic}
+        ours = vars(replay_buffer_of(changes, policy))
+        theirs = vars(replay_buffer_of(changes, policy, without="custom_sampler"))
+        assert ours["filter_groups_metric"] == metric
+        assert ours["refill_fn"] and theirs.pop("refill_fn")  # methods of two trainers
+        if not dynamic:  # then verl asks for no prompts within a step, and does not look at it
+            assert ours.pop("gen_batch_size") == 1 and theirs.pop("gen_batch_size") == 8
+        assert {name: ours[name] for name in theirs} == theirs
 
 
 def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatch):

@@ -222,6 +222,21 @@ def test_prompt_ids_are_the_chat_templates_and_only_the_answer_is_in_the_loss(tr
     assert batch["total_tokens"] == sum(map(len, rows.values()))
 
 
+@pytest.mark.parametrize(
+    ("cut", "limit", "share"),
+    [(0, 12, 0.0), (0, 6, 0.0), (4, 5, 0.75), (4, 12, 0.0)],
+    ids=["ended", "ended by the last token", "three cut", "ended by another token"],
+)
+def test_truncated_is_the_share_of_answers_cut_at_the_limit(trainer, cut, limit, share):
+    """Answers of 5, 1, 5 and 6 tokens, and an end token where they are not cut."""
+    trainer.args.steps_per_generation = 1
+    counted = trainer.custom_metrics["train"]["truncated"]
+    counted.reset()
+    with patch.object(trainer.args, "max_completion_length", limit):
+        trainer._prepare_batch_inputs(answered(trainer, cut))
+    assert counted.compute()["value"] == share
+
+
 def test_vllm_would_be_asked_the_same_prompts(trainer):
     """ms-swift encodes prompts for its rollout engines with the template in inference mode."""
     template = trainer.template

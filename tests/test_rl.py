@@ -148,6 +148,16 @@ def test_data_is_what_verl_and_the_reward_function_read(tmp_path):
         compute_score(data_source="chess/x", ground_truth="1", solution_str="1")
 
 
+def test_no_published_run_calls_the_longest_answers_of_its_batch_truncated():
+    """Up to 0.1.0 `truncated` was verl's `response_length/clip_ratio`, and the gap `rollout_gap`."""
+    published = [*(params.ROOT / "results").rglob("metrics.jsonl")]
+    of_rl = [path for path in published if '"reward"' in path.read_text()]
+    assert len(of_rl) >= 25
+    for path in of_rl:
+        for row in map(json.loads, path.read_text().splitlines()):
+            assert not {"rollout_gap", "truncated"} <= row.keys(), path
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
@@ -301,6 +311,10 @@ def test_dynamic_sampling_replaces_groups_that_agree(tmp_path, monkeypatch):
     lines = [json.loads(x)["data"] for x in (run.folder / "verl.jsonl").read_text().splitlines()]
     evicted = "training/filter_groups/evicted_samples"
     assert [line[evicted] > 0 for line in lines if evicted in line] == [True]
+    # As counted in what is trained on, 8 x 4 answers: those of 64 tokens, but for the ended ones.
+    [truncated] = run.metrics["truncated"].dropna()
+    longest = next(line["response_length/max"] for line in lines if "response_length/max" in line)
+    assert (truncated * 32).is_integer() and (truncated > 0) <= (longest == 64)
 
 
 def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_path, monkeypatch):

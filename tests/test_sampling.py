@@ -11,6 +11,7 @@ from companion.params import ROOT
 from companion.policies import encode_prompts, load_policy
 from companion.schema import Hardware
 from companion.stages import entropy, vllm_engine
+from companion.stages.answers import cut
 from companion.stages.engines import opened
 from companion.stages.sampling import _draw, sample
 
@@ -50,6 +51,17 @@ def test_log_probs_and_entropies_are_the_policys(policy, temperature):
         expected, entropy = teacher_forced(policy, prompt, tokens, temperature)
         np.testing.assert_allclose(log_probs, expected, atol=1e-4)
         np.testing.assert_allclose(entropies, entropy, atol=1e-4)  # at T = 1, whatever T was
+
+
+@pytest.mark.parametrize("limit", [1, 24, 64])
+def test_an_answer_is_cut_where_it_did_not_end(policy, limit):
+    """`cut` knows from the tokens alone what our sampler knows anyway."""
+    prompts = encode_prompts(policy[1], PROMPTS)
+    answers = draw(policy, prompts, max_new_tokens=limit)
+    assert any(answers.ended) == (limit > 1)
+    end = policy[1].eos_token_id
+    assert [not cut(tokens, limit, end) for tokens in answers.tokens] == answers.ended
+    assert cut([end, 5, 6], 3, end) and not cut([5, 6, end], 3, end) and not cut([5, 6], 3, end)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours_length(policy):

@@ -104,7 +104,7 @@ print(
     + json.dumps(
         {
             "platform": get_platform().device_name,
-            "gap": float(max(first["actor/rollout_gap"])),
+            "gap": float(max(first["actor/rollout_gap_max"])),
             "entropy": float(first["actor/entropy_loss"][0]),
             "log_prob": min(min(row) for row in answers.log_probs),
             "repeatable": answers == again,

@@ -29,6 +29,7 @@ from transformers.modeling_utils import unwrap_model
 from companion.objective import Direction, self_distillation
 from companion.policies import encode_prompts
 from companion.schema import Profile
+from companion.stages.answers import cut
 from companion.stages.entropy import entropy_row, token_entropy
 from companion.stages.reheat import crossed, diverged
 from companion.stages.sampling import sample
@@ -97,7 +98,8 @@ class SelfDistillationTrainer(GKDTrainer):
         end = self.processing_class.eos_token_id
         answers = [s.response_token_ids for s in samples]
         lengths = torch.tensor([float(len(answer)) for answer in answers])
-        truncated = torch.tensor([float(answer[-1] != end) for answer in answers])
+        limit = self.args.max_completion_length
+        truncated = torch.tensor([float(cut(answer, limit, end)) for answer in answers])
         self.custom_metrics["train"]["response_length"].update(lengths)
         self.custom_metrics["train"]["truncated"].update(truncated)
         return batches

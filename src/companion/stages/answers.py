@@ -22,6 +22,14 @@ class Answers:
     """Decoded without special tokens; filled by a `Sampler`."""
 
 
+def cut(answer: Sequence[int], limit: int, end_token: int) -> bool:
+    """Whether an answer was cut at `limit` tokens: it has so many and does not end with `end_token`.
+
+    The one meaning of `truncated` in every metrics.jsonl; our own sampler's `ended` is its opposite.
+    """
+    return len(answer) >= limit and answer[-1] != end_token
+
+
 class Sampler(Protocol):
     def __call__(
         self,

@@ -46,8 +46,8 @@ def reheat(
     recovery entropy; for tau < 1 (cooling) the other way round, at the collapse threshold.
     metrics.jsonl has one line a step: `token_entropy` (nats, of the checkpoint after the step;
     step 0 is `start`), and of the step's rollouts, before the update, `rollout_entropy` and `kl`
-    (nats a token), `grad_norm`, `response_length` (tokens), `truncated` (fraction) and `seconds`
-    (rollouts and update, without saving and measuring).
+    (nats a token), `grad_norm`, `response_length` (tokens), `truncated` (the fraction cut at
+    the token limit, as in RL) and `seconds` (rollouts and update, without saving and measuring).
     The run's result holds `token_entropy`, `step` and `recovered` of the policy it kept.
 
     Args:

@@ -89,6 +89,12 @@ def overrides(
         "+reward.reward_kwargs.overlong_buffer_cfg.len": rl.overlong_buffer_tokens,
         "+reward.reward_kwargs.overlong_buffer_cfg.penalty_factor": rl.overlong_penalty,
         "+reward.reward_kwargs.overlong_buffer_cfg.log": True,
+        "trainer.v1.sampler.custom_sampler.path": ADAPTERS / "replay_buffer.py",
+        "trainer.v1.sampler.custom_sampler.name": "CountingReplayBuffer",
+        "+trainer.v1.sampler.sampler_kwargs.policy": start,
+        "+trainer.v1.sampler.sampler_kwargs.max_response_tokens": rl.max_response_tokens,
+        "+trainer.v1.sampler.sampler_kwargs.batch_size": rl.batch_size,
+        "+trainer.v1.sampler.sampler_kwargs.filter_metric": "acc" if rl.dynamic_sampling else "null",
         "trainer.logger": "[console,file]",
         "trainer.total_training_steps": steps,
         "trainer.total_epochs": -(-steps // steps_per_epoch),
@@ -147,7 +153,7 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         "trainer.n_gpus_per_node": count,
         "trainer.nnodes": nodes,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
-        # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap`), so the old
+        # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap_max`), so the old
         # log-probabilities are the rollout's and are not computed a second time.
         "algorithm.rollout_correction.bypass_mode": True,
         "actor_rollout_ref.model.use_remove_padding": False,  # needs flash-attention

@@ -18,10 +18,10 @@ COLUMNS = {
     "reward": "critic/rewards/mean",
     "rollout_entropy": "actor/entropy_loss",
     "response_length": "response_length/mean",
-    "truncated": "response_length/clip_ratio",
+    "truncated": "response/truncated",
     "grad_norm": "actor/grad_norm",
     "clip_fraction": "actor/pg_clipfrac",
-    "rollout_gap": "actor/rollout_gap",
+    "rollout_gap_max": "actor/rollout_gap_max",
     "token_entropy": "token_entropy",
     "seconds": "perf/time_per_step",
 }
@@ -29,9 +29,14 @@ COLUMNS = {
 
 `reward` includes the overlong penalty; `rollout_entropy` (nats) is of the policy before the
 update, on logits divided by the rollout temperature: not comparable with RR's. `token_entropy`
-is the one measure, of the checkpoint saved after the step. Lengths in tokens, `truncated` as a
-fraction. `rollout_gap` (nats, CPU platform): the largest difference between the log-probability
-of a token as sampled and as trained on.
+is the one measure, of the checkpoint saved after the step. Lengths in tokens. `truncated`: the
+fraction of answers cut at the token limit (`answers.cut`). `rollout_gap_max` (nats, CPU platform):
+the largest difference, over all tokens of the step, between the log-probability of a token as
+sampled and as trained on.
+
+Runs published before have `rollout_gap` instead: the largest in each micro-batch, averaged
+over micro-batches and ranks. What they called `truncated`, verl's `response_length/clip_ratio`, was
+the share of answers as long as the longest of their batch; it has been taken out of them.
 """
 
 

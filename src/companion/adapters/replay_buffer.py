@@ -1,0 +1,42 @@
+"""verl's replay buffer, which also says how many of a step's answers were cut at the token limit.
+
+A `trainer.v1.sampler.custom_sampler` of verl 0.9.1 (verl/trainer/ppo/v1/replay_buffer.py:427),
+called in the task runner, with any rollout engine on any platform; what it returns beside the batch
+is logged with the step (v1/trainer_base.py:572). verl's own `response_length/clip_ratio` is no such
+share: it counts the answers as long as the longest of the batch (ppo/metric_utils.py:576), of which
+there is always one.
+"""
+
+import transfer_queue
+from transformers import AutoTokenizer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from companion.stages.answers import cut
+
+
+class CountingReplayBuffer(ReplayBuffer):
+    """Logs `response/truncated`, the share of cut answers in what the step trains on."""
+
+    def __init__(self, *, sampler_kwargs, **given):
+        """`sampler_kwargs`: policy (a folder), max_response_tokens, batch_size, filter_metric.
+
+        The last two are what verl tells its own buffer of dynamic sampling, and leaves to others
+        to know (v1/trainer_base.py:163); prompts come one by one then.
+        """
+        super().__init__(
+            sampler_kwargs=sampler_kwargs,
+            filter_groups_metric=sampler_kwargs.filter_metric,
+            train_batch_size=sampler_kwargs.batch_size,
+            gen_batch_size=1,
+            **given,
+        )
+        self.limit = sampler_kwargs.max_response_tokens
+        self.end_token = AutoTokenizer.from_pretrained(sampler_kwargs.policy).eos_token_id
+
+    def sample(self, **asked):
+        batch, metrics = super().sample(**asked)
+        responses = transfer_queue.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"]
+        )["responses"]
+        cuts = [cut(row.tolist(), self.limit, self.end_token) for row in responses.unbind()]
+        return batch, metrics | {"response/truncated": sum(cuts) / len(cuts)}
