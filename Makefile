@@ -21,17 +21,17 @@ help:  ## this list
 setup: $(READY)  ## the virtual environment with the pinned packages
 
 # torch's CPU build may need an index of its own; asked for alone, so that an index out of reach
-# costs its retries once. The lists are complete, hence --no-deps (see cpu-overrides.txt).
+# costs its retries once. The lists are complete, hence --no-deps (see cpu-overrides.txt), and every
+# file that is installed has one of their hashes (what builds a source archive has none).
 $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and \
 	  "Python is %d.%d and must be 3.11; name one with: make setup PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv $(VENV)
-	grep '^torch==' $(PINS) > $(VENV)/torch.txt
-	$(BIN)/pip install -q --no-deps -r $(VENV)/torch.txt $(if $(filter cpu,$(PLATFORM)),-r $(TORCH_INDEX))
-	grep '^uv==' $(PINS) > $(VENV)/uv.txt
-	$(BIN)/pip install -q --no-deps -r $(VENV)/uv.txt
-	grep -v '^torch==' $(PINS) > $(VENV)/pins.txt
-	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -r $(VENV)/pins.txt
+	awk '/^torch==/,!/\\$$/' $(PINS) > $(VENV)/torch.txt
+	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/torch.txt $(if $(filter cpu,$(PLATFORM)),-r $(TORCH_INDEX))
+	awk '/^uv==/,!/\\$$/' $(PINS) > $(VENV)/uv.txt
+	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/uv.txt
+	$(BIN)/uv pip install -q --no-deps --require-hashes --python $(BIN)/python -r $(PINS)
 	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -e .
 	@touch $@
 
@@ -65,8 +65,10 @@ publish: $(READY)  ## copy what this machine measured to results/
 base: $(READY)  ## make the shipped base checkpoint again
 	$(BIN)/python -m companion.tasks.base --out runs/countdown-base
 
-lock: $(READY)  ## compile requirements/*.in into the pinned lists
-	cd requirements && for p in cpu gpu; do ../$(BIN)/uv pip compile -q $$p.in -o $$p.txt \
+# Where torch's CPU build comes from: PIP_FIND_LINKS, or UV_EXTRA_INDEX_URL with the index that
+# torch-index.txt names. Its wheel for Linux on x86-64 is the same file in both.
+lock: $(READY)  ## compile requirements/*.in into the pinned lists, with hashes
+	cd requirements && for p in cpu gpu; do $(abspath $(BIN))/uv pip compile -q --generate-hashes $$p.in -o $$p.txt \
 	  --override overrides.txt $$([ $$p = cpu ] && echo --override cpu-overrides.txt) \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --find-links $${PIP_FIND_LINKS:-.} \
 	  --no-emit-find-links --no-header --no-annotate; done

@@ -1,5 +1,6 @@
 """What a machine lacks for a profile: every judgement on both sides of its line."""
 
+import re
 import resource
 import socket
 import time
@@ -154,6 +155,8 @@ def test_a_port_answers_while_somebody_listens():
 def test_a_name_is_the_same_however_it_is_written():
     pinned, here = facts.pins("cpu"), facts.packages()
     assert {"torch", "verl", "transferqueue", "ms-swift"} <= pinned.keys() & here.keys()
+    assert pinned["verl"] == here["verl"] == "0.9.1"  # without what follows in its line
+    assert all(re.fullmatch(r"[\w.+!]+", version) for version in pinned.values())
 
 
 def test_no_gpu_is_visible_where_none_may_be(monkeypatch):

@@ -80,10 +80,9 @@ def packages() -> dict[str, str]:
 
 
 def pins(platform: str) -> dict[str, str]:
-    """Versions that requirements/<platform>.txt names."""
-    lines = (ROOT / "requirements" / f"{platform}.txt").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if "==" in line)
-    return {_plain(name): version for name, version in pairs}
+    """Versions that requirements/<platform>.txt names; the hashes after each are pip's business."""
+    text = (ROOT / "requirements" / f"{platform}.txt").read_text()
+    return {_plain(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==(\S+)", text)}
 
 
 def _plain(name: str) -> str:

@@ -43,6 +43,7 @@ def overrides(
     """
     rl, task = profile.rl, profile.task
     steps_per_epoch = task.train_problems // rl.batch_size
+    filters = "acc" if rl.dynamic_sampling else "null"
     method: dict[str, Any] = {
         "algorithm.adv_estimator": "grpo",
         "algorithm.norm_adv_by_std_in_grpo": True,
@@ -94,7 +95,7 @@ def overrides(
         "+trainer.v1.sampler.sampler_kwargs.policy": start,
         "+trainer.v1.sampler.sampler_kwargs.max_response_tokens": rl.max_response_tokens,
         "+trainer.v1.sampler.sampler_kwargs.batch_size": rl.batch_size,
-        "+trainer.v1.sampler.sampler_kwargs.filter_metric": "acc" if rl.dynamic_sampling else "null",
+        "+trainer.v1.sampler.sampler_kwargs.filter_metric": filters,
         "trainer.logger": "[console,file]",
         "trainer.total_training_steps": steps,
         "trainer.total_epochs": -(-steps // steps_per_epoch),
