@@ -50,6 +50,19 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(3000))  # the first one waits for all notebooks
 
 
+def save_policy(folder, **tensors):
+    """A folder with all that a policy has, its weights these tensors; loads nowhere."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    weights = {name: torch.tensor(values) for name, values in tensors.items()}
+    save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")
+    return folder
+
+
 def run(command, *words):
     """What a command of the virtual environment prints."""
     words = (Path(sys.executable).with_name(command), *words)

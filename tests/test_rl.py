@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import save_policy
 from safetensors.torch import load_file
 
-from companion import params, policies, runs
+from companion import params, policies, runs, tasks
 from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
@@ -162,10 +163,7 @@ def test_no_published_run_calls_the_longest_answers_of_its_batch_truncated():
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.setattr(rl, "token_entropy", lambda *_: Estimate(1.0, 0.9, 1.1))
-    start = tmp_path / "policy"
-    start.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (start / name).write_text("{}")
+    start = save_policy(tmp_path / "policy")
     settings = {"steps": 6, "stop_entropy": 0.5}
     return runs.open_run(profile(), "rl", "x", settings, {"policy": start})
 

@@ -1,10 +1,15 @@
 """Runs: identity, reuse, provenance, faults."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
+from contextlib import suppress
 
+import pandas as pd
 import pytest
+from conftest import save_policy
 
 from companion import params, policies, provenance, runs
 
@@ -18,11 +23,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def policy(tmp_path):
-    folder = tmp_path / "policy"
-    folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (folder / name).write_text(name)
-    return folder
+    return save_policy(tmp_path / "policy")
 
 
 def open_run(policy, **settings):
@@ -33,26 +34,108 @@ def test_identity_is_settings_and_content_of_inputs(root, policy):
     first = open_run(policy, steps=1)
     assert open_run(policy, steps=1).folder == first.folder
     assert open_run(policy, steps=2).folder != first.folder
-    (policy / "model.safetensors").write_text("other weights")
+    save_policy(policy, norm=[1.0, 3.0])
     assert open_run(policy, steps=1).folder != first.folder
 
 
-def test_content_hash_covers_names_and_ignores_hidden_files_and_records(policy):
-    before = runs.content_hash(policy)
-    (policy / ".lock").write_text("")
-    (policy / "run.json").write_text("{}")
-    assert runs.content_hash(policy) == before
-    (policy / "config.json").rename(policy / "conf.json")
-    assert runs.content_hash(policy) != before
-
-
-def test_a_run_whose_policy_was_deleted_is_made_again(root, policy):
+def made(policy):
+    """A finished run with one output of every kind."""
     run = open_run(policy, steps=1)
     with run.recording():
-        run.policy.mkdir()
+        save_policy(run.policy)
+        (run.folder / "metrics.jsonl").write_text('{"step": 1}\n')
+        for name in ("samples.parquet", "measurements.parquet"):
+            pd.DataFrame({"x": range(9)}).to_parquet(run.folder / name)
+        (run.folder / "verl.log").write_text("not an output\n")
+    return run
+
+
+OUTPUTS = ["policy/model.safetensors", "policy/config.json", "metrics.jsonl", "samples.parquet",
+           "measurements.parquet"]  # fmt: skip
+
+
+def test_a_finished_run_records_size_and_hash_of_all_that_it_made(root, policy):
+    run = made(policy)
+    assert set(run.record["outputs"]) == {*OUTPUTS, "policy/tokenizer.json"}
+    for name, entry in run.record["outputs"].items():
+        data = (run.folder / name).read_bytes()
+        assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert run.finished and not run.shortfalls(wholly=True)
+
+
+def lost(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def overwritten(path):
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize(("damage", "wrong"), [
+    (lost, "is missing"), (cut, r"has \d+ of \d+ bytes"), (overwritten, "cannot be read"),
+])  # fmt: skip
+def test_a_finished_run_whose_outputs_fell_short_is_neither_used_nor_made_again(
+    root, policy, name, damage, wrong
+):
+    run = made(policy)
+    before = run.record
+    damage(run.folder / name)
+    if damage is overwritten and not name.endswith((".parquet", ".safetensors")):
+        wrong = "has another content than when it was made"  # which only reading it all tells
+        assert run.finished
+    else:
+        with pytest.raises(
+            ValueError, match=rf"run {run.name} .* its {name} {wrong}; restore that, or remove"
+        ):
+            _ = run.finished
+        with pytest.raises(ValueError, match="restore that"), run.recording():
+            pytest.fail("made again")
+    found = run.shortfalls(wholly=True)
+    assert len(found) == 1 and re.fullmatch(f"its {name} {wrong}", found[0])
+    assert run.record == before
+
+
+def test_one_changed_byte_is_found_by_reading_it_all(root, policy):
+    run = made(policy)
+    path = run.folder / "samples.parquet"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(data)
     assert run.finished
-    run.policy.rmdir()
-    assert not run.finished
+    assert run.shortfalls(wholly=True) == [
+        "its samples.parquet has another content than when it was made"
+    ]
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('"steps": 1', '"steps": 2'), ('"finished"', '"failed"'), ('"entropy": 0.1', '"entropy": 0.2'),
+])  # fmt: skip
+def test_an_edited_record_is_refused(root, policy, old, new):
+    run = open_run(policy, steps=1)
+    with run.recording() as result:
+        result["entropy"] = 0.1
+    path = run.folder / "run.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    for use in (lambda: run.finished, lambda: run.result, lambda: runs.read_run(run.folder)):
+        with pytest.raises(
+            ValueError, match=r"run.json' was changed after it was written; restore"
+        ):
+            use()
+
+
+def test_a_record_of_0_1_0_has_neither_seal_nor_hashes_and_can_be_read(root, policy):
+    run = open_run(policy, steps=1)
+    run.folder.mkdir(parents=True)
+    old = {"run": run.name, "status": "finished", **run.identity, "made_policy": True}
+    (run.folder / "run.json").write_text(json.dumps(old))
+    assert runs.read_run(run.folder).identity == run.identity
+    assert run.finished and run.shortfalls(wholly=True) == []
 
 
 def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
@@ -72,6 +155,9 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert {"torch", "verl", "ms-swift", "transformers"} <= set(record["versions"])
     assert {"revision", "dirty"} == set(record["git"])
     assert record["hardware"]["cores"] >= 1 and record["started"] <= record["ended"]
+    [only] = record["tries"]
+    assert {"revision", "dirty", "versions", "started", "ended", "status"} == set(only)
+    assert only["versions"] == record["versions"] and only["status"] == "finished"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +172,25 @@ def test_a_run_that_ends_early_says_so_and_can_be_continued(root, policy, fault,
     with run.recording():
         pass
     assert run.finished and len(run.metrics) == 1
+    assert [one["status"] for one in run.record["tries"]] == [status, "finished"]
+
+
+def test_each_try_keeps_its_own_revision_and_versions(root, policy, monkeypatch):
+    run = open_run(policy)
+    for revision, torch, fault in (("a", "2.1", OSError), ("b", "2.2", None)):
+        here = {"git": {"revision": revision, "dirty": False}, "versions": {"torch": torch}}
+        monkeypatch.setattr(runs, "provenance", lambda here=here: {**here, "hardware": {}})
+        with suppress(OSError), run.recording():
+            if fault:
+                raise fault
+    first, second = run.record["tries"]
+    assert (first["revision"], first["versions"], first["status"]) == (
+        "a",
+        {"torch": "2.1"},
+        "failed",
+    )
+    assert (second["revision"], second["versions"]) == ("b", {"torch": "2.2"})
+    assert first["started"] <= first["ended"] <= second["started"]
 
 
 def test_a_killed_run_is_not_taken_for_finished(root, policy):
@@ -103,6 +208,7 @@ def test_a_killed_run_is_not_taken_for_finished(root, policy):
     with run.recording():  # the dead process' lock is gone with it
         pass
     assert run.finished and run.record["seconds"] >= 1000
+    assert [one["status"] for one in run.record["tries"]] == ["killed", "finished"]
 
 
 def test_a_run_is_made_by_one_process_at_a_time(root, policy):

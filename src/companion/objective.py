@@ -22,6 +22,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+VERSION = 1
+"""Raised by hand when the same logits give another value or gradient (tests/test_versions.py)."""
+
 Direction = Literal["forward", "reverse"]
 
 MASKED = -1e30

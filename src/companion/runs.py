@@ -1,38 +1,38 @@
 """A run: one call's folder, named by what went into it, with all that is needed to repeat it.
 
     runs/<profile>/<stage>-<slug>-<fingerprint>/
-        run.json         command, settings, inputs, data hashes, versions, git, hardware, times
+        run.json         command, settings, inputs, data hashes, hardware, tries, outputs
         metrics.jsonl    one line a step
         policy/          the Hugging Face folder that the run made, if it made one
 
-The fingerprint covers the stage, its settings and the content of its inputs: a finished run is
-reused, an interrupted one is resumed by its stage, and a changed setting is another run.
+The fingerprint covers the stage, its settings and the content of its inputs. Among the settings
+are the hashes of data and the versions that the code gives its own meaning (`VERSION`,
+tests/test_versions.py). A finished run is reused, an interrupted one is resumed by its stage, and
+a changed setting is another run. run.json keeps size and hash of whatever a finished run made, and
+a hash of itself: `Run.finished` looks before anybody relies on it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from companion import outputs
+from companion.hashes import content_hash
 from companion.params import ROOT
 from companion.provenance import portable, provenance
 from companion.schema import Profile
-
-RECORDS = ("run.json", "metrics.jsonl")
-"""What tells how a run was made, beside what it made."""
 
 _only_finished = ContextVar("only_finished", default=False)
 
@@ -64,17 +64,39 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The content of run.json; empty before the run starts."""
+        """The content of run.json; empty before the run starts. ValueError if it was changed."""
         path = self.folder / "run.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return _read(path) if path.exists() else {}
 
     @property
     def finished(self) -> bool:
-        """Whether it ended well and what it made is still there, its policy included."""
+        """Whether it ended well.
+
+        Raises:
+            ValueError: it did, but not all that it made is there as it was, or run.json was changed.
+        """
         record = self.record
-        return record.get("status") == "finished" and (
-            not record.get("made_policy") or self.policy.is_dir()
-        )
+        if record.get("status") != "finished":
+            return False
+        if wrong := self.shortfalls():
+            raise ValueError(
+                f"run {self.name} was finished, but {wrong[0]}; restore that, or remove the folder "
+                f"{portable(str(self.folder))} to make the run again"
+            )
+        return True
+
+    def shortfalls(self, *, wholly: bool = False) -> list[str]:
+        """What is not as the finished run left it, such as "its samples.parquet is missing".
+
+        Args:
+            wholly: read and hash every file, not only look at its size and its frame.
+        """
+        made = self.record.get("outputs", {})
+        found = {
+            name: outputs.shortfall(self.folder / name, entry, wholly=wholly)
+            for name, entry in made.items()
+        }
+        return [f"its {name} {wrong}" for name, wrong in found.items() if wrong]
 
     @property
     def policy(self) -> Path:
@@ -105,8 +127,8 @@ class Run:
         Nothing in the run's folder may change outside of it, but that what a finished run no
         longer needs is deleted. Yields a dict for the stage's results, saved under `result`. An
         interrupted or failed run keeps its folder and says so in `status`; it is continued by the
-        next call. `seconds` adds up all tries, but for what passed before a kill that left no time
-        to write.
+        next call. `tries` lists all of them, each with the revision and the versions it ran;
+        `seconds` adds them up, but for what passed before a kill that left no time to write.
 
         Raises:
             RuntimeError: another process is making this run, or has just finished it.
@@ -125,8 +147,16 @@ class Run:
                 raise RuntimeError(
                     f"run {self.name} was finished by another process meanwhile; call again to use it"
                 )
-            earlier = self.record.get("seconds", 0.0)
+            before = self.record
+            earlier = before.get("seconds", 0.0)
             started = datetime.now(UTC)
+            here = provenance()
+            this = {
+                **here["git"],
+                "versions": here["versions"],
+                "started": started.isoformat(timespec="seconds"),
+                "status": "running",
+            }
             result: dict[str, Any] = {}
             self._write(
                 {
@@ -135,28 +165,33 @@ class Run:
                     **self.identity,
                     "inputs_from": {k: portable(str(p)) for k, p in self.inputs.items()},
                     **notes,
-                    **provenance(),
-                    "started": started.isoformat(timespec="seconds"),
+                    **here,
+                    "started": this["started"],
                     "seconds": earlier,
+                    "tries": [*map(_over, before.get("tries", [])), this],
                 }
             )
-            status = "failed"
+            status, made = "failed", {}
             try:
                 yield result
+                made = outputs.made(self.folder)
                 status = "finished"
             except KeyboardInterrupt:
                 status = "interrupted"
                 raise
             finally:
                 ended = datetime.now(UTC)
+                end = {"status": status, "ended": ended.isoformat(timespec="seconds")}
+                record = self.record
+                *others, last = record["tries"]
                 self._write(
-                    self.record
+                    record
+                    | end
                     | {
-                        "status": status,
                         "result": result,
-                        "made_policy": self.policy.is_dir(),
-                        "ended": ended.isoformat(timespec="seconds"),
+                        "outputs": made,
                         "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                        "tries": [*others, last | end],
                     }
                 )
 
@@ -175,7 +210,7 @@ class Run:
 
     def _write(self, record: dict[str, Any]) -> None:
         partial = self.folder / "run.json.partial"
-        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.write_text(json.dumps(_sealed(record), indent=1) + "\n")
         partial.replace(self.folder / "run.json")
 
 
@@ -195,55 +230,54 @@ def open_run(
 
 
 def read_run(folder: Path) -> Run:
-    """The run recorded in `folder` (working state or published); its inputs may be elsewhere."""
+    """The run recorded in `folder` (working state or published); its inputs may be elsewhere.
+
+    Raises:
+        ValueError: there is no record, or it was changed.
+    """
     path = folder / "run.json"
+    record = _read(path)
+    if missing := [key for key in ("stage", "settings", "inputs") if key not in record]:
+        raise _no_record(path, f"has no '{missing[0]}'")
+    return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A run.json; ValueError if it is none, or not as it was written."""
     try:
         record = json.loads(path.read_text())
-        return Run(folder, {key: record[key] for key in ("stage", "settings", "inputs")}, {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = "has no " + str(error) if isinstance(error, KeyError) else error
+    except (OSError, ValueError) as error:
+        raise _no_record(path, error) from None
+    if not isinstance(record, dict):
+        raise _no_record(path, f"holds {type(record).__name__}")
+    # Those published with 0.1.0 have no seal.
+    if "seal" in record and record != _sealed(record):
         raise ValueError(
-            f"'{portable(str(path))}' is no record of a run ({why}); restore it, or name another folder"
-        ) from None
+            f"'{portable(str(path))}' was changed after it was written; restore it, or remove its "
+            "folder if the run can be made again"
+        )
+    return record
+
+
+def _no_record(path: Path, why: object) -> ValueError:
+    return ValueError(
+        f"'{portable(str(path))}' is no record of a run ({why}); restore it, or name another folder"
+    )
+
+
+def _sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with a hash of all else in it under `seal`, by which a later change is noticed."""
+    rest = {key: value for key, value in record.items() if key != "seal"}
+    as_read = json.loads(json.dumps(rest))
+    text = json.dumps(as_read, sort_keys=True)
+    return rest | {"seal": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _over(earlier: dict[str, Any]) -> dict[str, Any]:
+    """A try before this one: killed, if it had no time to say how it ended (it held the lock)."""
+    return earlier | {"status": "killed"} if earlier["status"] == "running" else earlier
 
 
 def slug(label: str) -> str:
     """A label as part of a folder's name: "+DAPO w/ PR-scale*" -> "dapo-w-pr-scale-star"."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower().replace("*", "-star")).strip("-")
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 over the names and bytes of a file or of a folder's files.
-
-    Left out are hidden files and what only tells how a shipped policy was made (RECORDS): it is
-    the same policy as in the run that made it.
-    """
-    if not path.exists():
-        raise ValueError(f"'{portable(str(path))}' does not exist; make it first or name another")
-    files = (
-        [path]
-        if path.is_file()
-        else sorted(
-            file
-            for file in path.rglob("*")
-            if file.is_file() and not file.name.startswith(".") and file.name not in RECORDS
-        )
-    )
-    stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    return _hash_files(stamp, str(path))
-
-
-@cache
-def _hash_files(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
-    """Cached by size and time of change, so that large checkpoints are read once."""
-    digest = hashlib.sha256()
-    for name, _, _ in stamp:
-        digest.update(os.path.relpath(name, root).encode())
-        with Path(name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def text_hash(texts: Iterable[str]) -> str:
-    """SHA-256 over texts in order: what data, such as a list of prompts, is known by."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

@@ -47,9 +47,8 @@ def change(profile: Profile, before: Path, after: Path) -> Run:
             ignore_index=True,
         )
 
-    return measured(
-        profile, "distribution", settings(profile), {"before": before, "after": after}, compute
-    )
+    asked = {**settings(profile), "objective_version": objective.VERSION}
+    return measured(profile, "distribution", asked, {"before": before, "after": after}, compute)
 
 
 def compare(before: Tensor, after: Tensor, candidates: int = CANDIDATES) -> dict[str, Tensor]:

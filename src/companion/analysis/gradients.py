@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from companion import objective
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
 from companion.objective import Direction, self_distillation
@@ -40,9 +41,8 @@ def at_start(profile: Profile, policy: Path, taus: list[float]) -> Run:
         kinds = [(direction, tau) for direction in directions for tau in taus]
         return pairs({kind: gradient(model, rollouts, *kind) for kind in kinds})
 
-    return measured(
-        profile, "gradients", {"taus": taus, **settings(profile)}, {"policy": policy}, compute
-    )
+    asked = {"taus": taus, **settings(profile), "objective_version": objective.VERSION}
+    return measured(profile, "gradients", asked, {"policy": policy}, compute)
 
 
 def pairs(gradients: dict[tuple[Direction, float], list[Tensor]]) -> pd.DataFrame:

@@ -15,6 +15,9 @@ from companion.runs import Run
 from companion.schema import Profile
 
 MEASUREMENTS = "measurements.parquet"
+VERSIONS = {"branching": 1, "cka": 1, "displacement": 1, "distribution": 1, "gradients": 1}
+"""Of each analysis: raised by hand when the same policies give other measurements
+(tests/test_versions.py)."""
 
 
 def measured(
@@ -29,7 +32,12 @@ def measured(
         profile,
         "analyse",
         f"{name}-seed{profile.seed}",
-        {"analysis": name, "seed": profile.seed, **settings},
+        {
+            "analysis": name,
+            "seed": profile.seed,
+            "analysis_version": VERSIONS[name],
+            **settings,
+        },
         {label: policies.check_policy(policy) for label, policy in inputs.items()},
     )
     if not run.finished:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from companion import runs, tasks
+from companion import hashes, tasks
 from companion.schema import Profile
+from companion.stages.answers import VERSIONS
 from companion.stages.engines import opened
 from companion.stages.reading import Rollouts, rollouts_of
 
@@ -18,10 +19,12 @@ def asked(profile: Profile) -> list[str]:
 def settings(profile: Profile) -> dict[str, object]:
     """What rollouts depend on beside policy and seed, for a run's fingerprint."""
     return {
-        "data": runs.text_hash(asked(profile)),
+        "data": hashes.text_hash(asked(profile)),
         "samples": profile.analysis.samples,
         "max_new_tokens": profile.evaluation.max_new_tokens,
         "engine": profile.evaluation.engine,
+        "platform": profile.hardware.platform,
+        "sampler_version": VERSIONS[profile.evaluation.engine],
     }
 
 

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+VERSIONS = {"transformers": 1, "vllm": 1}
+"""Of each engine's sampler (sampling.py, vllm_engine.py): raised by hand when the same call gives
+answers of another kind (tests/test_versions.py). Part of the identity of whatever samples."""
+
 
 @dataclass
 class Answers:

@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from companion import runs, tasks
+from companion import hashes, tasks
 from companion.schema import Profile
+from companion.stages.answers import VERSIONS
 from companion.statistics import Estimate, ratio_of_sums
 
 if TYPE_CHECKING:
     from companion.stages.answers import Answers
 
+VERSION = 1
+"""Raised by hand when the same policy is measured otherwise (tests/test_versions.py)."""
+ENGINES = {"cpu": "transformers", "gpu": "vllm"}
+"""What samples the measure's answers, by platform."""
 ENTROPY_SEED = 20260
 """Common random numbers: every checkpoint is measured on the same prompts and uniforms."""
 RANKS = (
@@ -65,8 +70,7 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     from companion.stages.engines import opened
 
     prompts = entropy_prompts(profile)
-    engine = {"cpu": "transformers", "gpu": "vllm"}[profile.hardware.platform]
-    with opened(policy, profile, engine) as sampler:
+    with opened(policy, profile, ENGINES[profile.hardware.platform]) as sampler:
         answers = sampler(
             prompts,
             max_new_tokens=profile.evaluation.max_new_tokens,
@@ -93,9 +97,13 @@ def _entropy_sums(policy: Path, prompts: list[str], answers: Answers) -> np.ndar
 
 def measure(profile: Profile) -> dict[str, object]:
     """What `token_entropy` depends on beside the policy, for a run's fingerprint."""
+    platform = profile.hardware.platform
     return {
-        "entropy_data": runs.text_hash(entropy_prompts(profile)),
+        "platform": platform,
+        "entropy_data": hashes.text_hash(entropy_prompts(profile)),
         "entropy_tokens": profile.evaluation.max_new_tokens,
+        "entropy_version": VERSION,
+        "entropy_sampler_version": VERSIONS[ENGINES[platform]],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tqdm import tqdm
 
-from companion import params, policies, runs, tasks
+from companion import hashes, params, policies, runs, tasks
 from companion.schema import Profile
+from companion.stages import answers as engines
 from companion.stages.entropy import measure, token_entropy
 
 if TYPE_CHECKING:
     from companion.stages.answers import Answers
+
+VERSION = 1
+"""Raised by hand when the same settings ask or keep something else (tests/test_versions.py)."""
 
 
 def evaluate(
@@ -70,9 +75,12 @@ def _run(
         "split": split,
         "seed": profile.seed,
         "label": label,
-        "data": runs.text_hash(rows["prompt"]),
+        "data": _hash(rows),
         **profile.evaluation.model_dump(exclude={"bootstrap"}),
         "engine": engine,
+        "evaluate_version": VERSION,
+        "grader_version": tasks.of(profile.task.name).GRADER_VERSION,
+        "sampler_version": engines.VERSIONS[engine],
         **measure(profile),
     }
     return runs.open_run(
@@ -82,6 +90,12 @@ def _run(
         settings,
         {"policy": policies.check_policy(policy)},
     )
+
+
+def _hash(rows: pd.DataFrame) -> str:
+    """Of all that is asked: a corrected gold, or a problem of another suite, is another evaluation."""
+    asked = rows.loc[rows["sample"] == 0, ["suite", "problem", "prompt", "gold"]]
+    return hashes.text_hash(json.dumps(row) for row in asked.to_numpy().tolist())
 
 
 def both_engines(profile: Profile, policy: Path, label: str) -> list[runs.Run]:
@@ -157,7 +171,8 @@ def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataF
 
 def _write_samples(path: Path, samples: pd.DataFrame) -> None:
     partial = path.with_suffix(".partial")
-    samples.to_parquet(partial, index=False)
+    # Half of the default's size, token ids included: small enough to be published as it is.
+    samples.to_parquet(partial, index=False, compression="zstd", compression_level=12)
     partial.replace(path)
 
 

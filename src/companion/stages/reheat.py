@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from companion import policies, runs, tasks
+from companion import objective, policies, runs, tasks
 from companion.objective import Direction
 from companion.runs import Run
 from companion.schema import Profile, check_tau
-from companion.stages import checks, swift_command
-from companion.stages.entropy import entropy_row, measure, token_entropy
+from companion.stages import answers, checks, swift_command
+from companion.stages.entropy import ENGINES, entropy_row, measure, token_entropy
 from companion.stages.launch import launch
 from companion.statistics import Estimate
 
+VERSION = 1
+"""Raised by hand when the same settings mean another reheating (tests/test_versions.py)."""
 POLICY_FILES = (
     "config.json",
     "generation_config.json",
@@ -74,7 +76,10 @@ def reheat(
             "seed": profile.seed,
             **profile.reheat.model_dump(),
             "collapse_entropy": profile.rl.collapse.entropy,
-            "train_data": tasks.training_hash(profile),
+            "train_data": tasks.training_hash(profile, "prompt"),
+            "reheat_version": VERSION,
+            "objective_version": objective.VERSION,
+            "sampler_version": answers.VERSIONS[ENGINES[profile.hardware.platform]],
             **measure(profile),
         },
         {"policy": start},

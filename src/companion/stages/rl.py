@@ -12,12 +12,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from companion import policies, runs, tasks
+from companion import hashes, policies, runs, tasks
 from companion.runs import Run
 from companion.schema import Profile
-from companion.stages import checks, verl_command, verl_files
+from companion.stages import answers, checks, verl_command, verl_files
 from companion.stages.entropy import measure, token_entropy
 from companion.stages.launch import launch
+
+VERSION = 1
+"""Raised by hand when the same settings mean another training (tests/test_versions.py)."""
 
 
 def collapse_run(profile: Profile) -> Run:
@@ -107,14 +110,18 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
         "rollout_temperature": temperature,
         **tasks.reward(profile),
         "check_every": profile.rl.collapse.check_every,
-        "train_data": tasks.training_hash(profile),
+        # A corrected gold is another reward.
+        "train_data": tasks.training_hash(profile, "prompt", "gold"),
+        "rl_version": VERSION,
+        "reward_version": tasks.of(profile.task.name).REWARD_VERSION,
+        "sampler_version": answers.VERSIONS[profile.rl.rollout_engine],
         **measure(profile),
     }
 
 
 def _optimizer_of(run: Run, policy: Path) -> Path:
     """verl's checkpoint behind the policy that `run` ended with."""
-    if not run.finished or runs.content_hash(policy) != runs.content_hash(run.policy):
+    if not run.finished or hashes.content_hash(policy) != hashes.content_hash(run.policy):
         raise ValueError(
             "keep_optimizer needs the policy of this profile's own collapse run, which holds the "
             "optimizer; call rl.collapse first and start from its policy"

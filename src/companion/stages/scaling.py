@@ -16,6 +16,9 @@ from companion.schema import Profile, check_tau
 from companion.stages import checks
 from companion.stages.entropy import measure, token_entropy
 
+SCALE_VERSION, MATCH_VERSION = 1, 1
+"""Raised by hand when the same settings give another policy, or another tau (tests/test_versions.py)."""
+
 
 def scale(profile: Profile, start: Path, tau: float) -> Run:
     """The policy whose logits are exactly those of `start` divided by `tau`: no training.
@@ -28,7 +31,7 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
         profile,
         "scale",
         f"tau{check_tau(tau):.4g}",
-        {"tau": tau, **measure(profile)},
+        {"tau": tau, "scale_version": SCALE_VERSION, **measure(profile)},
         {"policy": start},
     )
     if run.finished:
@@ -55,7 +58,12 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
         profile,
         "match",
         f"{entropy:.3f}nats",
-        {"target": entropy, **measure(profile)},
+        {
+            "target": entropy,
+            "match_version": MATCH_VERSION,
+            "scale_version": SCALE_VERSION,
+            **measure(profile),
+        },
         {"policy": start},
     )
     if run.finished:

@@ -2,18 +2,21 @@
 
 A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
 `overlap`, `judge`, `reward` and `source`: countdown for two cores, math for the paper's own data. The
-functions below ask the one that a profile names.
+functions below ask the one that a profile names. GRADER_VERSION and REWARD_VERSION are raised by
+hand when `judge`, or the reward in adapters/rewards.py, says something else of the same answer
+(tests/test_versions.py); each is part of the identity of the runs that ask it.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from companion import runs
+from companion import hashes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +118,8 @@ def source(profile: Profile, split: str = "train") -> dict[str, Any]:
     return dict(of(profile.task.name).source(profile.task, split))
 
 
-def training_hash(profile: Profile) -> str:
-    """The task's training prompts, for a run's fingerprint."""
-    return runs.text_hash(question.prompt for question in training(profile))
+def training_hash(profile: Profile, *fields: str) -> str:
+    """These fields of the task's training questions, for a run's fingerprint."""
+    return hashes.text_hash(
+        json.dumps([getattr(question, field) for field in fields]) for question in training(profile)
+    )

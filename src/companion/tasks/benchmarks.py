@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from filelock import FileLock
 
-from companion import runs
+from companion import hashes
 from companion.tasks import Question, questions
 from companion.tasks.sources import BENCHMARKS, TRAINING, Source
 
@@ -61,7 +61,7 @@ def load(
     rows = questions.distinct(
         pa.concat_tables([questions.plain(name, source, table) for table in tables])
     )
-    content = runs.text_hash(json.dumps(row, sort_keys=True) for row in rows)
+    content = hashes.text_hash(json.dumps(row, sort_keys=True) for row in rows)
     problems = [questions.problem(name, row) for row in rows]
     kept = questions.without_repeats(problems) if name == TRAINING else problems
     _check(name, source, kept)

@@ -22,6 +22,8 @@ SUITES = ("MATH-500", "AIME24", "AIME25", "AIME26", "OlymMATH")
 """Table 1's benchmarks, over which it takes the macro-average."""
 OOD = "GPQA Main"
 """Out of distribution: Fig. 4's second benchmark."""
+GRADER_VERSION, REWARD_VERSION = 1, 1
+"""Of grading/ and its verdict beside, verl's; of the rule in adapters/rewards.py."""
 HELD_OUT = 256
 """Training problems that are set aside: the paper has no validation problems of its own."""
 

@@ -1,0 +1,68 @@
+"""What a finished run made: size and SHA-256 of each file, for run.json, and whether it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from companion.hashes import file_hash, tensors
+
+MADE = (
+    "metrics.jsonl",
+    "samples.parquet",
+    "measurements.parquet",
+    "policy/**/*",
+    "swift/checkpoint-*/**/*",  # the path of a reheating, which analyses look at
+)
+"""What a stage leaves in its run's folder for others to use; the rest is a framework's, or a log."""
+
+
+def made(folder: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of everything in a run's folder that others use, by its path in there."""
+    files = sorted({path for name in MADE for path in folder.glob(name) if path.is_file()})
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_hash(path),
+        }
+        for path in files
+    }
+
+
+def shortfall(path: Path, expected: Mapping[str, Any], *, wholly: bool = False) -> str | None:
+    """What is wrong with an output, such as "is missing"; None if nothing is.
+
+    Looks at its size and at how a table or a file of weights begins and ends.
+
+    Args:
+        expected: its entry of `made`.
+        wholly: read and hash it, too.
+    """
+    if not path.is_file():
+        return "is missing"
+    if (size := path.stat().st_size) != expected["bytes"]:
+        return f"has {size} of {expected['bytes']} bytes"
+    if not _opens(path):
+        return "cannot be read"
+    if wholly and file_hash(path) != expected["sha256"]:
+        return "has another content than when it was made"
+    return None
+
+
+def _opens(path: Path) -> bool:
+    """Whether a parquet or safetensors file has its frame; any other file does."""
+    if path.suffix == ".parquet":
+        with path.open("rb") as file:
+            begin = file.read(4)
+            file.seek(-8, 2)
+            end = file.read()
+        return (
+            begin == end[4:] == b"PAR1" and int.from_bytes(end[:4], "little") < path.stat().st_size
+        )
+    if path.suffix == ".safetensors":
+        try:
+            tensors(path)
+        except ValueError:
+            return False
+    return True
