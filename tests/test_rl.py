@@ -9,7 +9,7 @@ import torch
 from conftest import save_policy
 from safetensors.torch import load_file
 
-from companion import params, policies, runs, tasks
+from companion import params, policies, runs
 from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
