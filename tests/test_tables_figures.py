@@ -56,6 +56,93 @@ def test_the_order_of_samples_does_not_matter():
     )
 
 
+def without(frame, **place):
+    """The frame without the rows at this place."""
+    here = np.logical_and.reduce([frame[name] == value for name, value in place.items()])
+    return frame[~here]
+
+
+def renamed(frame, label, **values):
+    """The frame in which the first row of a policy stands elsewhere."""
+    return frame.assign(
+        **{
+            name: frame[name].where(frame.index != frame.index[frame["label"] == label][0], value)
+            for name, value in values.items()
+        }
+    )
+
+
+PLACE = {"label": "b", "seed": 2, "suite": "hard", "problem": "p03"}
+ODD = {
+    "a lost sample": (
+        lambda f: without(f, **PLACE, sample=1),
+        "'b' of seed 2 lacks sample 1 of problem 'p03' in suite 'hard', which 'a' of seed 1 has",
+    ),
+    "a lost problem": (lambda f: without(f, **PLACE), "lacks sample 0 of problem 'p03'"),
+    "fewer problems of one policy": (
+        lambda f: without(f, label="b", problem="p03"),
+        "'b' of seed 1 lacks sample 0 of problem 'p03' in suite 'easy'",
+    ),
+    "fewer samples of one policy": (
+        lambda f: without(f, label="b", sample=3),
+        "lacks sample 3 of problem 'p00'",
+    ),
+    "fewer samples of one problem": (
+        lambda f: without(f, problem="p03", sample=3),
+        "'a' of seed 1 lacks sample 3 of problem 'p03' in suite 'easy', which every problem has",
+    ),
+    "another problem": (
+        lambda f: f.replace({"problem": {"p03": "p99"}}).where(f["label"] == "b", f),
+        "lacks sample 0 of problem 'p03'",
+    ),
+    "another problem beside": (
+        lambda f: pd.concat([f, f[f["label"] == "b"][:4].assign(problem="p99")]),
+        "'b' of seed 1 has sample 0 of problem 'p99' in suite 'easy', which 'a' of seed 1 lacks",
+    ),
+    "a run twice": (
+        lambda f: pd.concat([f, f[(f["label"] == "a") & (f["seed"] == 1)]]),
+        "'a' of seed 1 has sample 0 of problem 'p00' in suite 'easy' twice; give each run once",
+    ),
+    "a sample twice": (lambda f: pd.concat([f, f[-1:]]), "has sample 3 .* in suite 'hard' twice"),
+    "a lost seed": (lambda f: without(f, label="b", seed=2), "there is no 'b' of seed 2; evaluate"),
+    "no such suite": (lambda f: without(f, suite="hard"), "no samples of suite 'hard'; evaluate"),
+    "another prompt": (
+        lambda f: renamed(f, "b", prompt="3 5 7 -> 37"),
+        "problem 'p00' in suite 'easy' has more than one prompt; compare evaluations of the same",
+    ),
+    "another gold": (lambda f: renamed(f, "b", gold="37"), "has more than one gold"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_policies_that_were_not_asked_the_same_are_not_compared(odd):
+    frame = samples({"a": 0.25, "b": 0.75}, seeds=(1, 2), problems=5)
+    frame = frame.assign(prompt="3 5 7 -> 36", gold="36")
+    accuracy.gains(frame, SUITES, against="a")
+    change, sentence = ODD[odd]
+    for measure in (
+        accuracy.table,
+        accuracy.by_seed,
+        lambda *asked: accuracy.gains(*asked, against="a"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            measure(change(frame), SUITES)
+
+
+def test_samples_are_paired_by_their_keys_and_not_by_their_places():
+    """The same problems in another order, and of them other ones right."""
+    frame = samples({"a": 0.5, "b": 0.5}, problems=4)
+    right = frame["problem"].isin(["p00", "p01"])
+    frame["correct"] = right.where(frame["label"] == "a", ~right)
+    by_key = accuracy.joined(frame, SUITES)
+    flipped = pd.concat([frame[frame["label"] == "a"], frame[frame["label"] == "b"][::-1]])
+    for label, suites in accuracy.joined(flipped, SUITES).items():
+        for suite, correct in suites.items():
+            assert (correct == by_key[label][suite]).all()
+    assert by_key["a"]["easy"][0, :, 0].tolist() == [True, True, False, False]
+    assert by_key["b"]["easy"][0, :, 0].tolist() == [False, False, True, True]
+
+
 def test_gains_are_against_the_named_policy_and_leave_it_out():
     gains = accuracy.gains(samples({"a": 0.25, "b": 0.75}), SUITES, against="a")
     assert list(gains.index) == ["b"]

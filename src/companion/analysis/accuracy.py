@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -16,52 +19,129 @@ from companion.statistics import (
 METRICS = {"avg@{k}": avg_at_k, "pass@{k}": pass_at_k}
 
 
-def scores(samples: pd.DataFrame, label: str, suites: list[str]) -> dict[str, np.ndarray]:
-    """Correctness of one policy: for each suite a bool [seeds, problems, samples].
+KEY = ["suite", "problem", "sample"]
+"""What two policies are compared by, seed for seed."""
+
+
+def joined(samples: pd.DataFrame, suites: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Correctness of every policy, in order: for each suite a bool [seeds, problems, samples].
+
+    The same place means the same seed, problem and number of the sample in all of them, whatever
+    the order of the rows.
 
     Args:
-        samples: columns label, seed, suite, problem, sample, correct (`collect.samples`).
+        samples: columns label, seed, suite, problem, sample, correct (`collect.samples`), and
+            prompt and gold where they are kept.
+
+    Raises:
+        ValueError: two policies, or two seeds, were not asked the same: another problem or gold,
+            another number of samples, one that is lost or is there twice.
     """
-    rows = samples[samples["label"] == label].sort_values(["seed", "problem", "sample"])
-    k, seeds = rows["sample"].nunique(), rows["seed"].nunique()
+    rows = samples[samples["suite"].isin(suites)]
+    if rows.empty:
+        raise ValueError(f"there are no samples of {', '.join(suites)}; evaluate some policies there")
+    groups = dict(list(rows.set_index(KEY).sort_index().groupby(["label", "seed"], sort=False)))
+    (first, one), *_ = groups.items()
+    _check_whole(one, suites, _called(first))
+    for name, other in groups.items():
+        _check_same(_called(first), one.index, _called(name), other.index)
+    _check_texts(rows)
+    labels, seeds = samples["label"].unique(), sorted(samples["seed"].unique())
+    for name in itertools.product(labels, seeds):
+        if name not in groups:
+            raise ValueError(f"there is no {_called(name)}; evaluate every policy on every seed")
     return {
-        suite: rows.loc[rows["suite"] == suite, "correct"].to_numpy().reshape(seeds, -1, k)
-        for suite in suites
+        label: {
+            suite: np.stack([_square(groups[label, seed].loc[suite]) for seed in seeds])
+            for suite in suites
+        }
+        for label in labels
     }
+
+
+def _called(group: tuple[str, int]) -> str:
+    return f"'{group[0]}' of seed {group[1]}"
+
+
+def _square(rows: pd.DataFrame) -> np.ndarray:
+    """Of one policy, seed and suite, sorted: [problems, samples]."""
+    return rows["correct"].to_numpy().reshape(rows.index.get_level_values(0).nunique(), -1)
+
+
+def _check_whole(rows: pd.DataFrame, suites: list[str], name: str) -> None:
+    """ValueError unless there are all suites, and each problem has the same samples, once each."""
+    if lacking := [suite for suite in suites if suite not in rows.index.get_level_values(0)]:
+        raise ValueError(f"{name} has no samples of suite '{lacking[0]}'; evaluate it there")
+    unique = rows.index.unique()
+    every = sorted(set(unique.get_level_values("sample")))
+    problems = unique.droplevel("sample").unique()
+    whole = pd.MultiIndex.from_tuples(((*p, k) for p in problems for k in every), names=KEY)
+    _check_same("every problem", whole, name, rows.index)
+
+
+def _check_same(one: str, expected: pd.MultiIndex, other: str, found: pd.MultiIndex) -> None:
+    """ValueError unless both hold the same keys, once each."""
+    if found.has_duplicates:
+        raise ValueError(
+            f"{other} has {_place(found[found.duplicated()])} twice; give each run once"
+        )
+    if len(lost := expected.difference(found)):
+        raise ValueError(f"{other} lacks {_place(lost)}, which {one} has; evaluate both alike")
+    if len(more := found.difference(expected)):
+        raise ValueError(f"{other} has {_place(more)}, which {one} lacks; evaluate both alike")
+
+
+def _place(keys: pd.MultiIndex) -> str:
+    suite, problem, sample = keys[0]
+    return f"sample {sample} of problem '{problem}' in suite '{suite}'"
+
+
+def _check_texts(rows: pd.DataFrame) -> None:
+    """ValueError unless all were asked a problem by the same words, for the same answer."""
+    for column in ("prompt", "gold"):
+        if column in rows:
+            texts = rows.drop_duplicates([*KEY[:2], column]).dropna(subset=column)
+            if (twice := texts.duplicated(KEY[:2])).any():
+                suite, problem = texts.loc[twice, KEY[:2]].iloc[0]
+                raise ValueError(
+                    f"problem '{problem}' in suite '{suite}' has more than one {column}; compare "
+                    "evaluations of the same problems"
+                )
 
 
 def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd.DataFrame:
     """avg@k and pass@k in percent, a row a policy, with the macro-average last.
 
-    Each cell is an Estimate with its 95% interval over seeds and problems.
+    Each cell is an Estimate with its 95% interval over seeds and problems. ValueError as `joined`.
     """
-    k = samples["sample"].nunique()
     rows = {}
-    for label in samples["label"].unique():
-        correct = scores(samples, label, suites)
+    for label, correct in joined(samples, suites).items():
         row: dict[tuple[str, str], Estimate] = {}
-        for name, score in METRICS.items():
+        for name, score in _metrics(correct).items():
             each = {suite: score(values) for suite, values in correct.items()}
             for suite, values in each.items():
-                row[suite, name.format(k=k)] = macro_average({suite: values}, resamples)
-            row["Avg", name.format(k=k)] = macro_average(each, resamples)
+                row[suite, name] = macro_average({suite: values}, resamples)
+            row["Avg", name] = macro_average(each, resamples)
         rows[label] = row
     cells = pd.DataFrame.from_dict(rows, orient="index")
     cells.columns = pd.MultiIndex.from_tuples(cells.columns)
     return cells[[*suites, "Avg"]]
 
 
+def _metrics(correct: dict[str, np.ndarray]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    """The metrics by their names, such as "avg@8"."""
+    k = next(iter(correct.values())).shape[-1]
+    return {name.format(k=k): score for name, score in METRICS.items()}
+
+
 def by_seed(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
-    """Macro-average of avg@k in percent: a row a policy, a column a seed."""
-    return pd.DataFrame(
-        {
-            seed: {
-                label: 100
-                * np.mean([avg_at_k(c).mean() for c in scores(rows, label, suites).values()])
-                for label in rows["label"].unique()
-            }
-            for seed, rows in samples.groupby("seed")
-        }
+    """Macro-average of avg@k in percent: a row a policy, a column a seed. ValueError as `joined`."""
+    averages = {
+        label: 100 * np.mean([avg_at_k(c).mean(axis=1) for c in correct.values()], axis=0)
+        for label, correct in joined(samples, suites).items()
+    }
+    return pd.DataFrame.from_dict(
+        averages, orient="index", columns=sorted(samples["seed"].unique())
     )
 
 
@@ -70,20 +150,21 @@ def gains(
 ) -> pd.DataFrame:
     """Macro-average of each policy minus that of `against`, in points, paired by problem.
 
-    A row a policy, a column a metric, each cell an Estimate.
+    A row a policy, a column a metric, each cell an Estimate. ValueError as `joined`.
     """
-    k = samples["sample"].nunique()
-    other = scores(samples, against, suites)
-    rows = {}
-    for label in samples["label"].unique():
-        if label != against:
-            ours = scores(samples, label, suites)
-            rows[label] = {
-                name.format(k=k): paired_difference(
+    policies = joined(samples, suites)
+    other = policies.pop(against)
+    return pd.DataFrame.from_dict(
+        {
+            label: {
+                name: paired_difference(
                     {s: score(ours[s]) for s in suites},
                     {s: score(other[s]) for s in suites},
                     resamples,
                 )
-                for name, score in METRICS.items()
+                for name, score in _metrics(other).items()
             }
-    return pd.DataFrame.from_dict(rows, orient="index")
+            for label, ours in policies.items()
+        },
+        orient="index",
+    )
