@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(PLATFORM)
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce check test lab plan doctor figures publish base lock clean
+.PHONY: help setup reproduce check test lab plan doctor figures verify publish base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ doctor: $(READY)  ## does this machine have what PROFILE needs?
 
 figures: $(READY)  ## redraw tables and figures from the committed measurements (no training)
 	$(BIN)/companion figures --profile $(PROFILE)
+
+verify: $(READY)  ## check every hash of what is published, and draw tables and figures again
+	$(BIN)/companion verify --profile $(PROFILE)
 
 publish: $(READY)  ## copy what this machine measured to results/
 	$(BIN)/companion publish --profile $(PROFILE) $(SEED_OPTION)

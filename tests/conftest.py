@@ -63,6 +63,46 @@ def save_policy(folder, **tensors):
     return folder
 
 
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Where runs/ and results/ are, instead of the repository."""
+    from companion import runs
+    from companion.commands import publish, reproduce, verify
+    from companion.exhibits import files, gallery
+    from companion.study import roles
+
+    for module in (runs, publish, reproduce, roles, gallery, files, verify):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def studies(place, monkeypatch):
+    """Hand-made studies, without their analyses, that were made in `place`, by seed: that of 7."""
+    import hand_made
+
+    from companion import runs
+    from companion.study import roles
+
+    here = {"git": {"revision": "a", "dirty": False}, "versions": {}, "hardware": {}}
+    monkeypatch.setattr(runs, "provenance", lambda: here)  # git takes its time
+    made = {7: hand_made.study(hand_made.PROFILE, place)}
+
+    def not_made(profile):
+        raise runs.NotFinished("run cka is not finished here")
+
+    found = {name: lambda profile, name=name: made[profile.seed][name] for name in made[7]}
+    monkeypatch.setattr(roles, "STUDY", found)
+    monkeypatch.setattr(roles, "ANALYSES", {"cka": not_made})
+    return made
+
+
+@pytest.fixture
+def finished(studies):
+    """The runs of seed 7."""
+    return [run for role in studies[7].values() for run in role.values()]
+
+
 def run(command, *words):
     """What a command of the virtual environment prints."""
     words = (Path(sys.executable).with_name(command), *words)

@@ -15,7 +15,7 @@ from companion.commands import app, reproduce
 from companion.machine import doctor
 from companion.params import ROOT
 
-COMMANDS = ["reproduce", "publish", "figures", "export", "doctor", "plan"]
+COMMANDS = ["reproduce", "publish", "figures", "verify", "export", "doctor", "plan"]
 
 
 def companion_says(monkeypatch, capsys, *words):

@@ -464,6 +464,7 @@ def test_an_exhibit_is_one_module(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "ROOT", tmp_path)
     monkeypatch.setattr(files, "ROOT", tmp_path)
     monkeypatch.setattr(roles, "published", lambda profile: Evidence(index))
+    monkeypatch.setattr(roles, "settings", lambda profile: SMOKE)
     monkeypatch.setattr(roles, "made", lambda profile, roles: Evidence(index[:2]))
     (tmp_path / "results" / "smoke").mkdir(parents=True)
     written = (exhibits.redraw("smoke") / "report.html").read_text()

@@ -1,84 +1,27 @@
 """Publishing copies measurements once, overwrites nothing, and redraws without training."""
 
-import json
+import shutil
 
+import hand_made
 import nbformat
 import pandas as pd
 import pytest
+from hand_made import PROFILE
 
-from companion import exhibits, params, runs
-from companion.commands import publish, reproduce
-from companion.exhibits import files, gallery
+from companion import exhibits, params
+from companion.commands import manifest, publish
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.study import arms, roles
-from companion.tasks import countdown
-
-PROFILE = params.load("smoke", {"seed": 7})
+from companion.params import ROOT
+from companion.study import roles
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    for module in (runs, publish, reproduce, roles, gallery, files):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    return tmp_path
+def undrawn(place, monkeypatch):
+    """Where drawing is not what is asked."""
+    monkeypatch.setattr(exhibits, "redraw", lambda profile: place / "results" / profile)
 
 
-def finished_run(root, stage, settings, name, arm=None, **files):
-    folder = root / "runs" / "smoke" / name
-    folder.mkdir(parents=True)
-    identity = {"stage": stage, "settings": settings | {"seed": 7}, "inputs": {"policy": name}}
-    result = {"token_entropy": {"value": 0.1, "low": 0.09, "high": 0.11}}
-    record = identity | {"status": "finished", "arm": arm, "result": result}
-    (folder / "run.json").write_text(json.dumps(record))
-    (folder / "policy").mkdir()
-    for file, frame in files.items():
-        if file == "samples":
-            frame.to_parquet(folder / "samples.parquet")
-        else:
-            frame.to_json(folder / "metrics.jsonl", orient="records", lines=True)
-    return runs.read_run(folder)
-
-
-@pytest.fixture
-def finished(root, monkeypatch):
-    """A study of hand-made runs, as the stages would have left them."""
-    metrics = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
-    training = {
-        arm: finished_run(
-            root,
-            "rl",
-            {"stop_entropy": None if i else 0.1, "steps": 2},
-            f"rl-{i}",
-            arm,
-            metrics=metrics,
-        )
-        for i, arm in enumerate(("Collapsed", *arms.ARMS))
-    }
-    evaluations = {}
-    for i, label in enumerate((*arms.ROWS, *arms.REHEATED)):
-        samples = pd.DataFrame(
-            [
-                {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + i) % 3 == 0}
-                for suite in countdown.suites("test")
-                for p in range(4)
-                for s in range(8)
-            ]
-        )
-        settings = {"label": label, "split": "test", "samples": 8}
-        evaluations[label] = finished_run(
-            root, "evaluate", settings, f"evaluate-{i}", samples=samples
-        )
-    study = {"training": training, "reheated": {}, "evaluations": evaluations}
-    monkeypatch.setattr(roles, "STUDY", {name: lambda _, r=r: r for name, r in study.items()})
-
-    def not_made(profile):
-        raise runs.NotFinished("run cka is not finished here")
-
-    monkeypatch.setattr(roles, "ANALYSES", {"cka": not_made})
-    return [*training.values(), *evaluations.values()]
-
-
-def test_publishes_measurements_and_no_checkpoints(root, finished):
+def test_publishes_measurements_and_no_checkpoints(place, finished):
     target = publish.publish(PROFILE)
     assert {p.name for p in (target / "runs").iterdir()} == {run.name for run in finished}
     assert not list(target.rglob("policy"))
@@ -90,49 +33,221 @@ def test_publishes_measurements_and_no_checkpoints(root, finished):
     assert {"table1.csv", "table1.md", "ood.csv"} <= {p.name for p in (target / "tables").iterdir()}
 
 
-def test_executed_notebooks_come_along_without_this_machines_paths(root, finished):
-    executed = root / "runs" / "smoke" / "notebooks-seed7"
+def test_executed_notebooks_come_along_without_this_machines_paths(place, finished, undrawn):
+    executed = place / "runs" / "smoke" / "notebooks-seed7"
     executed.mkdir(parents=True)
     notebook = nbformat.v4.new_notebook()
-    notebook.metadata["papermill"] = {"input_path": str(root / "a.ipynb"), "duration": 3}
+    notebook.metadata["papermill"] = {"input_path": str(place / "a.ipynb"), "duration": 3}
     nbformat.write(notebook, executed / "00_overview.ipynb")
     copy = publish.publish(PROFILE) / "notebooks" / "seed7" / "00_overview.ipynb"
-    assert str(root) not in copy.read_text() and '"duration": 3' in copy.read_text()
+    assert str(place) not in copy.read_text() and '"duration": 3' in copy.read_text()
 
 
-def test_publishing_twice_changes_nothing(root, finished):
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_is_published_is_what_was_measured_token_ids_and_golds_included(finished, undrawn):
     target = publish.publish(PROFILE)
-    before = {p: p.read_bytes() for p in target.rglob("*") if p.suffix in (".json", ".csv", ".md")}
+    for run in finished:
+        for name in publish.KEPT:
+            ours, theirs = run.folder / name, target / "runs" / run.name / name
+            assert ours.exists() == theirs.exists()
+            assert not ours.exists() or ours.read_bytes() == theirs.read_bytes()
+    samples = pd.read_parquet(target / "runs" / finished[-1].name / "samples.parquet")
+    assert {"prompt", "gold", "token_ids"} <= set(samples)
+
+
+def test_publishing_twice_changes_nothing(finished):
+    target = publish.publish(PROFILE)
+    before = contents(target)
     publish.publish(PROFILE)
-    assert before == {p: p.read_bytes() for p in before}
+    assert before == contents(target)
 
 
-def test_another_measurement_of_the_same_part_is_refused_and_nothing_is_written(root, finished):
+def test_another_measurement_of_the_same_part_is_refused_and_nothing_is_written(
+    place, finished, undrawn
+):
     target = publish.publish(PROFILE)
-    index = target / roles.INDEX
-    index.write_text(index.read_text().replace("rl-0", "rl-from-another-machine"))
-    (target / "runs" / "rl-0").rename(target / "runs" / "rl-from-another-machine")
-    before = index.read_text()
-    with pytest.raises(ValueError, match="rl-from-another-machine, another measurement of rl-0"):
+    index, ours = target / roles.INDEX, finished[0].name
+    index.write_text(index.read_text().replace(ours, "rl-from-another-machine"))
+    (target / "runs" / ours).rename(target / "runs" / "rl-from-another-machine")
+    manifest.write(target, manifest.PUBLISHED)
+    before = contents(target)
+    with pytest.raises(ValueError, match=f"rl-from-another-machine, another measurement of {ours}"):
         publish.publish(PROFILE)
-    assert index.read_text() == before and not (target / "runs" / "rl-0").exists()
+    assert contents(target) == before
 
 
-def test_seeds_share_an_index_and_keep_their_runs(root, finished, monkeypatch):
-    monkeypatch.setattr(exhibits, "redraw", lambda profile: root / "results" / profile)
-    target = publish.publish(PROFILE)  # both seeds' runs are the same
-    publish.publish(params.load("smoke", {"seed": 8}))
+def executed_00(place, words):
+    folder = place / "runs" / "smoke" / "notebooks-seed7"
+    folder.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words, id="one")])
+    nbformat.write(notebook, folder / "00_overview.ipynb")
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "samples.parquet"])
+def test_another_result_under_a_published_name_is_refused_with_its_notebooks(
+    place, studies, undrawn, monkeypatch, name
+):
+    """As after a run whose folder was removed and that was made again."""
+    executed_00(place, "as published")
+    target = publish.publish(PROFILE)
+    before = contents(target)
+    run = next(
+        r for role in studies[7].values() for r in role.values() if (r.folder / name).exists()
+    )
+    slug = run.name.split("-")[1] + "-seed7"
+    shutil.rmtree(run.folder)
+    samples = hand_made.samples(1) if name == "samples.parquet" else None
+    factor = 2 if name == "metrics.jsonl" else 1
+    monkeypatch.setattr(hand_made, "METRICS", factor * hand_made.METRICS)
+    arm = run.identity["settings"].get("label", "another arm")
+    again = hand_made.run(
+        PROFILE, place, run.identity["stage"], slug, run.identity["settings"], arm, samples
+    )
+    assert again.folder == run.folder
+    executed_00(place, "of another result")
+    with pytest.raises(
+        ValueError, match=rf"results hold another .* of {run.name} than is here; rest"
+    ):
+        publish.publish(PROFILE)
+    assert contents(target) == before
+
+
+def test_notebooks_whose_runs_are_not_published_stay_here(place, finished, undrawn):
+    folder = place / "runs" / "smoke" / "notebooks-seed7"
+    executed_00(place, "as published")
+    for name in ("04_evaluate", "05_internals"):  # the analyses are not finished
+        nbformat.write(nbformat.v4.new_notebook(), folder / f"{name}.ipynb")
+    (folder / "04_evaluate.ipynb").unlink()
+    target = publish.publish(PROFILE)
+    assert [p.name for p in (target / "notebooks" / "seed7").iterdir()] == ["00_overview.ipynb"]
+
+
+def test_damaged_outputs_are_not_published(place, finished, undrawn):
+    path = finished[-1].folder / "samples.parquet"
+    data = bytearray(path.read_bytes())
+    data[30] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=f"{finished[-1].name} cannot be published: its samples.par"
+    ):
+        publish.publish(PROFILE)
+    assert not (place / "results").exists()
+
+
+def test_nothing_is_published_beside_damaged_results(finished, undrawn):
+    target = publish.publish(PROFILE)
+    (target / "runs" / finished[0].name / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"metrics.jsonl is missing; restore it before publishing"):
+        publish.publish(PROFILE)
+
+
+EIGHT = params.load("smoke", {"seed": 8})
+HOTTER = params.change(EIGHT, {"reheat.tau": 1.3})
+ON_GPUS = params.change(EIGHT, {"hardware.platform": "gpu"})
+
+
+def test_seeds_share_an_index_and_keep_their_runs(place, studies, finished, undrawn):
+    studies[8] = hand_made.study(EIGHT, place)
+    target = publish.publish(PROFILE)
+    publish.publish(EIGHT)
     index = pd.read_csv(target / roles.INDEX)
     assert list(index["seed"].value_counts()) == [len(finished), len(finished)]
+    assert roles.settings("smoke") == PROFILE  # of the first seed
+    assert not manifest.check(target, manifest.PUBLISHED)
 
 
-def test_redrawing_without_measurements_is_one_sentence(root):
+@pytest.mark.parametrize(("other", "base", "changes", "sentence"), [
+    (EIGHT, "base", {"train_data": "b"}, "train_data of rl-0-seed8-.* is 'b', and of rl-0-.* 'a'"),
+    (EIGHT, "base", {"reward_version": 2}, "reward_version of rl-0-.* is 2, and of rl-0-.* None"),
+    (HOTTER, "base", {}, "reheat.tau is 1.3 here and 1.2 in profile.json"),
+    (ON_GPUS, "base", {}, "hardware.platform is 'gpu' here and 'cpu' in profile.json"),
+    (EIGHT, "another base", {}, "policy of rl-0-.* is '.*', and of rl-0-.* '.*'"),
+])  # fmt: skip
+def test_a_seed_measured_under_other_settings_is_refused(
+    place, studies, undrawn, monkeypatch, other, base, changes, sentence
+):
+    target = publish.publish(PROFILE)
+    before = contents(target)
+    real = hand_made.run
+    monkeypatch.setattr(hand_made, "run", lambda *a, **k: real(*a, policy=base, **k))
+    studies[8] = hand_made.study(other, place, **changes)
+    with pytest.raises(
+        ValueError, match=f"measured otherwise than the published ones: {sentence}; pub"
+    ):
+        publish.publish(other)
+    assert contents(target) == before
+
+
+def test_seeds_may_differ_in_what_follows_from_the_seed_and_in_where_they_ran(
+    place, studies, undrawn
+):
+    publish.publish(PROFILE)
+    elsewhere = {"about": "x", "hardware.threads": 1, "task.data": str(place)}
+    other = params.change(EIGHT, elsewhere)
+    studies[8] = hand_made.study(other, place, tau=1.25, max_steps=31)
+    target = publish.publish(other)
+    assert str(place) not in (target / roles.PROFILE).read_text()
+
+
+def test_results_are_drawn_by_the_settings_that_their_runs_had(place, finished, monkeypatch):
+    target = publish.publish(PROFILE)
+    before = contents(target)
+    today = params.change(PROFILE, {"rl.collapse.entropy": 0.5, "rl.learning_rate": 1e-3})
+    monkeypatch.setattr(params, "load", lambda *_, **__: today)
+    exhibits.redraw("smoke")
+    assert contents(target) == before
+    (target / roles.PROFILE).unlink()
+    with pytest.raises(
+        ValueError, match=r"profile.json' does not say what the published runs were"
+    ):
+        exhibits.redraw("smoke")
+
+
+def test_the_published_settings_are_those_of_the_published_runs():
+    """profile.json of the runs of 0.1.0, which was written after them."""
+    profile, evidence = roles.settings("laptop"), roles.published("laptop")
+    method = profile.rl.model_dump(
+        exclude={"collapse", "continued_steps", "rr_temperature", "arms"}
+    )
+    heat, asked = profile.reheat.model_dump(), profile.evaluation.model_dump(exclude={"bootstrap"})
+    arms = evidence.index[evidence.index["role"] == "training"]
+    assert set(arms["key"]) == {"Collapsed", *profile.rl.arms}
+    for row in arms.itertuples():
+        settings = row.run.identity["settings"]
+        collapse = row.key == "Collapsed"
+        expected = method | {"check_every": profile.rl.collapse.check_every}
+        if row.key == "+DAPO w/ RR":
+            expected["rollout_temperature"] = profile.rl.rr_temperature
+        expected["steps"] = (
+            profile.rl.collapse.max_steps if collapse else profile.rl.continued_steps
+        )
+        expected["stop_entropy"] = profile.rl.collapse.entropy if collapse else None
+        assert expected.items() <= settings.items(), row.run.name
+    for run in evidence.every("reheated"):
+        expected = heat | {"collapse_entropy": profile.rl.collapse.entropy}
+        if run.identity["stage"] == "reheat":
+            assert expected.items() <= run.identity["settings"].items(), run.name
+    for run in evidence.every("evaluations"):
+        assert asked.items() <= run.identity["settings"].items(), run.name
+    taus = evidence.by_key("temperatures")
+    assert [float(tau) for tau in taus] == profile.analysis.taus
+    assert evidence.only("long").identity["settings"]["max_steps"] == profile.analysis.long_steps
+    assert evidence.only("cka").identity["settings"]["samples"] == profile.analysis.samples
+    cooled = evidence.by_key("cooling")["cooled"].identity["settings"]
+    assert cooled["tau"] == profile.analysis.cooling_tau
+    assert (ROOT / profile.task.base).is_dir()
+
+
+def test_redrawing_without_measurements_is_one_sentence(place):
     with pytest.raises(ValueError, match="'smoke' has no published runs; make some with: make"):
         exhibits.redraw("smoke")
 
 
-def executed(root, profile, *outputs):
-    folder = root / "runs" / "smoke" / f"notebooks-seed{profile.seed}"
+def executed(place, profile, *outputs):
+    folder = place / "runs" / "smoke" / f"notebooks-seed{profile.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     cells = [
         nbformat.v4.new_code_cell(
@@ -143,7 +258,7 @@ def executed(root, profile, *outputs):
 
 
 def test_a_notebook_that_shows_something_else_than_its_runs_give_is_refused(
-    root, finished, monkeypatch
+    place, finished, undrawn, monkeypatch
 ):
     def make(profile, evidence):
         table = pd.DataFrame({"runs": [len(evidence.every("training"))]})
@@ -154,11 +269,11 @@ def test_a_notebook_that_shows_something_else_than_its_runs_give_is_refused(
     right = make(PROFILE, roles.made(PROFILE, ["training"])).displays()
     stale = [right[0] | {"text/plain": "   runs\n0  99"}, right[1]]
     for shown in (stale, right[:1], []):
-        executed(root, PROFILE, *shown)
+        executed(place, PROFILE, *shown)
         with pytest.raises(
             ValueError, match="03_continue.ipynb was executed before the last change"
         ):
             publish.publish(PROFILE)
-        assert not (root / "results").exists()
-    executed(root, PROFILE, *right)
+        assert not (place / "results").exists()
+    executed(place, PROFILE, *right)
     assert (publish.publish(PROFILE) / "notebooks" / "seed7" / "03_continue.ipynb").exists()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -85,16 +85,18 @@ class Run:
             )
         return True
 
-    def shortfalls(self, *, wholly: bool = False) -> list[str]:
+    def shortfalls(self, *, wholly: bool = False, among: Container[str] | None = None) -> list[str]:
         """What is not as the finished run left it, such as "its samples.parquet is missing".
 
         Args:
             wholly: read and hash every file, not only look at its size and its frame.
+            among: look at these outputs alone.
         """
         made = self.record.get("outputs", {})
         found = {
             name: outputs.shortfall(self.folder / name, entry, wholly=wholly)
             for name, entry in made.items()
+            if among is None or name in among
         }
         return [f"its {name} {wrong}" for name, wrong in found.items() if wrong]
 
@@ -223,10 +225,14 @@ def open_run(
         "settings": settings,
         "inputs": {name: content_hash(path) for name, path in inputs.items()},
     }
+    name = f"{stage}-{slug}-{fingerprint(identity)}"
+    return Run(ROOT / "runs" / profile.name / name, identity, inputs)
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """The end of a run's name."""
     text = json.dumps(identity, sort_keys=True)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:8]
-    folder = ROOT / "runs" / profile.name / f"{stage}-{slug}-{fingerprint}"
-    return Run(folder, identity, inputs)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def read_run(folder: Path) -> Run:

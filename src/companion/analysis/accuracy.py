@@ -39,7 +39,9 @@ def joined(samples: pd.DataFrame, suites: list[str]) -> dict[str, dict[str, np.n
     """
     rows = samples[samples["suite"].isin(suites)]
     if rows.empty:
-        raise ValueError(f"there are no samples of {', '.join(suites)}; evaluate some policies there")
+        raise ValueError(
+            f"there are no samples of {', '.join(suites)}; evaluate some policies there"
+        )
     groups = dict(list(rows.set_index(KEY).sort_index().groupby(["label", "seed"], sort=False)))
     (first, one), *_ = groups.items()
     _check_whole(one, suites, _called(first))

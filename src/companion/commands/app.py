@@ -100,6 +100,19 @@ def figures(profile: ProfileName = "laptop") -> None:
 
 
 @app.command()
+def verify(profile: ProfileName = "laptop") -> None:
+    """Check every hash of what is published, and draw it all again. Status 1 if anything is wrong."""
+    from companion import params
+    from companion.commands import verify as command
+
+    wrong = command.verify(params.load(profile).name)
+    for sentence in wrong:
+        print(f"WRONG: {sentence}")
+    print("all is as it was published" if not wrong else f"{len(wrong)} wrong")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of an evaluation: runs/…/evaluate-…")],
     folder: Annotated[Path, typer.Argument(help="Where to write.")],

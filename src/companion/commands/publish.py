@@ -1,7 +1,8 @@
 """Copy what this machine measured to results/<profile>/, then redraw from there.
 
-Training never touches results/. A run that is already published is left as it is; another
-measurement for the same part of the same seed's study is refused.
+Training never touches results/. Nothing that is published changes: another measurement for the
+same part of the same seed's study is refused, and so are another content of a published run, a
+seed measured under other settings than the published ones, and notebooks that show something else.
 """
 
 from __future__ import annotations
@@ -15,39 +16,64 @@ import pandas as pd
 
 from companion import exhibits
 from companion.analysis.measure import MEASUREMENTS
+from companion.commands import agreement, manifest
 from companion.commands.reproduce import executed_folder
 from companion.exhibits.registry import EXHIBITS
-from companion.params import ROOT
+from companion.params import ROOT, change
 from companion.runs import NotFinished, Run, finished_only
 from companion.schema import Profile
 from companion.study import roles
-from companion.study.roles import INDEX, Evidence
+from companion.study.roles import INDEX, PROFILE, Evidence
 
 KEPT = ("run.json", "metrics.jsonl", "samples.parquet", MEASUREMENTS)
-"""What is published of a run. Checkpoints are not (the base and one collapsed policy apart)."""
+"""What is published of a run, as it is. Checkpoints are not (the base and one collapsed policy
+apart)."""
 
 
 def publish(profile: Profile) -> Path:
     """Publish one seed: its study, its analyses if they are made, and redrawn results.
 
-    index.csv says which part each run plays. Executed notebooks come along.
+    index.csv says which part each run plays, profile.json what the runs were made with, SHA256SUMS
+    what all this is to be. Executed notebooks come along, those whose runs do.
 
     Raises:
         ValueError: the study of this seed is not finished here, another measurement of a part
-            of it is published already, or an executed notebook shows another table or figure
-            than its runs give.
+            of it is published already, what is published was damaged or was measured under other
+            settings, or an executed notebook shows another table or figure than its runs give.
+            Nothing has been written then.
     """
     target = ROOT / "results" / profile.name
     evidence = _finished(profile)
     rows = evidence.index.assign(run=[run.name for run in evidence.index["run"]])
-    rows = _with_earlier(rows, target / INDEX)
+    agreement.check_outputs(evidence, KEPT)
+    first = not (target / INDEX).exists()
+    if not first:
+        _check_published(target)
+        rows = _with_earlier(rows, target / INDEX)
+        agreement.check_settings(profile, evidence)
+        agreement.check_unchanged(evidence, target / "runs", KEPT)
     executed = executed_folder(profile)
     check_executed(profile, evidence, executed)
     for run in evidence.index["run"]:
         _copy(run, target / "runs" / run.name)
     rows.to_csv(target / INDEX, index=False)
-    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}")
-    return exhibits.redraw(profile.name)
+    if first:
+        # Where the data lies on this machine is no setting of the study.
+        text = change(profile, {"task.data": None}).model_dump_json(indent=1)
+        (target / PROFILE).write_text(text + "\n")
+    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}", evidence)
+    exhibits.redraw(profile.name)
+    manifest.write(target, manifest.PUBLISHED)
+    return target
+
+
+def _check_published(target: Path) -> None:
+    """ValueError if what is published is not as it was: its hashes would be taken anew."""
+    if wrong := manifest.check(target, manifest.PUBLISHED):
+        raise ValueError(
+            f"of the published results of '{target.name}', {wrong[0]}; restore it before publishing "
+            "more"
+        )
 
 
 def check_executed(profile: Profile, evidence: Evidence, executed: Path) -> None:
@@ -99,10 +125,16 @@ def _copy(run: Run, folder: Path) -> None:
     partial.rename(folder)
 
 
-def _copy_notebooks(executed: Path, folder: Path) -> None:
-    """The executed notebooks without papermill's note of where on this machine they were."""
+def _copy_notebooks(executed: Path, folder: Path, evidence: Evidence) -> None:
+    """The executed notebooks without papermill's note of where on this machine they were.
+
+    Not those whose runs are not published: nobody could say whether they show them.
+    """
+    without = {e.notebook for e in EXHIBITS if not evidence.of(e.roles, every_seed=True)}
     folder.mkdir(parents=True, exist_ok=True)
     for path in executed.glob("*.ipynb"):
+        if path.stem in without:
+            continue
         notebook = nbformat.read(path, as_version=4)
         for place in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {}).pop(place, None)
@@ -111,8 +143,6 @@ def _copy_notebooks(executed: Path, folder: Path) -> None:
 
 def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:
     """The rows and what the index holds already; ValueError if they name another run for a part."""
-    if not index.exists():
-        return rows
     part = ["seed", "role", "key"]
     earlier = pd.read_csv(index, keep_default_na=False)
     both = earlier.merge(rows, on=part, suffixes=("", "_here"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from companion import params
 from companion.exhibits import files, page, registry
 from companion.exhibits.exhibit import Shown
 from companion.exhibits.page import Placed
@@ -23,10 +22,17 @@ def show(profile: Profile, name: str) -> Shown | None:
     return shown and files.keep(profile, name, shown)
 
 
-def redraw(profile: str) -> Path:
-    """Write results/<profile>/: tables, figures, report.html; ValueError if nothing is published."""
-    settings, evidence = params.load(profile), roles.published(profile)
-    target = ROOT / "results" / profile
+def redraw(profile: str, target: Path | None = None) -> Path:
+    """Write tables, figures and report.html from the published runs and their own settings.
+
+    Args:
+        target: where; results/<profile> if None.
+
+    Raises:
+        ValueError: nothing is published.
+    """
+    settings, evidence = roles.settings(profile), roles.published(profile)
+    target = target or ROOT / "results" / profile
     placed = []
     for exhibit in registry.EXHIBITS:
         behind = evidence.of(exhibit.roles, every_seed=exhibit.every_seed)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from companion.analysis import branching, displacement, distribution, gradients, representation
 from companion.params import ROOT
+from companion.provenance import portable
 from companion.runs import Run, read_run
 from companion.schema import Profile
 from companion.study import arms, experiments
@@ -22,6 +24,8 @@ Role = Callable[[Profile], dict[str, Run]]
 
 INDEX = "index.csv"
 """Which part each published run plays: columns seed, role, key, run."""
+PROFILE = "profile.json"
+"""The settings that the published runs were made with, whatever params/ says today."""
 
 
 def _hot(profile: Profile) -> Run:
@@ -135,13 +139,35 @@ def made(profile: Profile, roles: Iterable[str]) -> Evidence:
     return Evidence(pd.DataFrame(rows, columns=["seed", "role", "key", "run"]))
 
 
-def published(profile: str) -> Evidence:
-    """The runs in results/<profile>; ValueError if there are none."""
+def settings(profile: str) -> Profile:
+    """What the runs in results/<profile> were made with, of the first seed that was published.
+
+    Raises:
+        ValueError: there are none, or the file that says so is missing or cannot be read.
+    """
+    path = _results(profile) / PROFILE
+    try:
+        return Profile.model_validate_json(path.read_text())
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(
+            f"'{portable(str(path))}' does not say what the published runs were made with ({why}); "
+            "restore it"
+        ) from None
+
+
+def _results(profile: str) -> Path:
     folder = ROOT / "results" / profile
     if not (folder / INDEX).exists():
         raise ValueError(
             f"profile '{profile}' has no published runs; make some with: make reproduce "
             f"PROFILE={profile} && make publish PROFILE={profile}"
         )
+    return folder
+
+
+def published(profile: str) -> Evidence:
+    """The runs in results/<profile>; ValueError if there are none."""
+    folder = _results(profile)
     index = pd.read_csv(folder / INDEX, keep_default_na=False)
     return Evidence(index.assign(run=[read_run(folder / "runs" / name) for name in index["run"]]))

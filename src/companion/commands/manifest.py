@@ -1,0 +1,63 @@
+"""SHA256SUMS: the hashes of files that nothing here can make again, as coreutils write them.
+
+`(cd results/laptop && sha256sum -c SHA256SUMS)` checks them without Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from companion.hashes import file_hash
+
+NAME = "SHA256SUMS"
+PUBLISHED = ("index.csv", "profile.json", "runs/*/*", "notebooks/seed*/*.ipynb")
+"""Of results/<profile>/: what was measured. Tables, figures and the page are drawn again instead."""
+SHIPPED = ("*/*",)
+"""Of results/checkpoints/."""
+
+
+def write(folder: Path, patterns: Sequence[str]) -> Path:
+    """Write the hashes of a folder's files that match, a line a file."""
+    lines = [f"{file_hash(folder / name)}  {name}\n" for name in _files(folder, patterns)]
+    (folder / NAME).write_text("".join(lines))
+    return folder / NAME
+
+
+def check(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """What is missing, changed or not listed, a phrase each; nothing if all is as it was written."""
+    listed = read(folder)
+    found = _files(folder, patterns)
+    missing = [f"{name} is missing" for name in sorted(listed.keys() - set(found))]
+    added = [f"{name} is not listed in {NAME}" for name in found if name not in listed]
+    changed = [
+        f"{name} has another content than {NAME} says"
+        for name in found
+        if name in listed and file_hash(folder / name) != listed[name]
+    ]
+    return missing + added + changed
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Hashes by the files' names; ValueError without a readable list."""
+    path = folder / NAME
+    try:
+        return {name: digest for digest, name in map(_entry, path.read_text().splitlines())}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"'{folder.name}/{NAME}' cannot be read ({error}); restore it") from None
+
+
+def _entry(line: str) -> tuple[str, str]:
+    digest, _, name = line.partition("  ")
+    if len(digest) != 64 or not name:
+        raise ValueError(f"'{line}' is no hash and name")
+    return digest, name
+
+
+def _files(folder: Path, patterns: Sequence[str]) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for pattern in patterns
+        for path in folder.glob(pattern)
+        if path.is_file()
+    )
