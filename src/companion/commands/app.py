@@ -95,7 +95,7 @@ def figures(profile: ProfileName = "laptop") -> None:
     """Redraw tables, figures and report.html from the published measurements; trains nothing."""
     from companion import exhibits, params
 
-    target = exhibits.redraw(profile)
+    target = exhibits.redraw(params.load(profile).name)
     print(f"redrawn: {target.relative_to(params.ROOT)}/tables, figures and report.html")
 
 

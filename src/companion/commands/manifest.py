@@ -27,15 +27,19 @@ def write(folder: Path, patterns: Sequence[str]) -> Path:
 def check(folder: Path, patterns: Sequence[str]) -> list[str]:
     """What is missing, changed or not listed, a phrase each; nothing if all is as it was written."""
     listed = read(folder)
-    found = _files(folder, patterns)
-    missing = [f"{name} is missing" for name in sorted(listed.keys() - set(found))]
-    added = [f"{name} is not listed in {NAME}" for name in found if name not in listed]
-    changed = [
-        f"{name} has another content than {NAME} says"
-        for name in found
-        if name in listed and file_hash(folder / name) != listed[name]
-    ]
-    return missing + added + changed
+    added = [name for name in _files(folder, patterns) if name not in listed]
+    return changed(folder) + [f"{name} is not listed in {NAME}" for name in added]
+
+
+def changed(folder: Path) -> list[str]:
+    """What of the listed files is missing or changed, a phrase each."""
+    wrong = []
+    for name, digest in read(folder).items():
+        if not (folder / name).is_file():
+            wrong.append(f"{name} is missing")
+        elif file_hash(folder / name) != digest:
+            wrong.append(f"{name} has another content than {NAME} says")
+    return wrong
 
 
 def read(folder: Path) -> dict[str, str]:

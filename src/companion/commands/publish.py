@@ -56,20 +56,19 @@ def publish(profile: Profile) -> Path:
     check_executed(profile, evidence, executed)
     for run in evidence.index["run"]:
         _copy(run, target / "runs" / run.name)
-    rows.to_csv(target / INDEX, index=False)
+    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}", evidence)
     if first:
         # Where the data lies on this machine is no setting of the study.
         text = change(profile, {"task.data": None}).model_dump_json(indent=1)
         (target / PROFILE).write_text(text + "\n")
-    _copy_notebooks(executed, target / "notebooks" / f"seed{profile.seed}", evidence)
-    exhibits.redraw(profile.name)
+    rows.to_csv(target / INDEX, index=False)
     manifest.write(target, manifest.PUBLISHED)
-    return target
+    return exhibits.redraw(profile.name)
 
 
 def _check_published(target: Path) -> None:
     """ValueError if what is published is not as it was: its hashes would be taken anew."""
-    if wrong := manifest.check(target, manifest.PUBLISHED):
+    if wrong := manifest.changed(target):
         raise ValueError(
             f"of the published results of '{target.name}', {wrong[0]}; restore it before publishing "
             "more"

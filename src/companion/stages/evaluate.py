@@ -31,7 +31,8 @@ def evaluate(
 
     The run's folder gets samples.parquet (one row a sample: suite, problem, sample, prompt, gold,
     answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in
-    run.json, the policy's token entropy in nats.
+    run.json, the policy's token entropy in nats. It is published as it is; of those in 0.1.0 most
+    lack gold and token_ids (results/README.md).
 
     Args:
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
