@@ -25,10 +25,10 @@ def run(profile, root, stage, slug, settings, arm=None, samples=None, policy="ba
     return made
 
 
-def samples(shift):
+def samples(shift, label):
     return pd.DataFrame(
         {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + shift) % 3 == 0,
-         "prompt": f"{p}", "gold": f"{p}", "token_ids": [p, s]}
+         "prompt": f"{p}", "gold": f"{p}", "token_ids": [p, s], "ended": s > 0 or label != "Base"}
         for suite in countdown.suites("test") for p in range(4) for s in range(8)
     )  # fmt: skip
 
@@ -42,7 +42,7 @@ def study(profile, root, **changes):
     }  # fmt: skip
     evaluations = {
         label: run(profile, root, "evaluate", f"{i}-seed{profile.seed}",
-                   {"label": label, "split": "test", "samples": 8} | changes, samples=samples(i))
+                   {"label": label, "split": "test", "samples": 8} | changes, samples=samples(i, label))
         for i, label in enumerate((*arms.ROWS, *arms.REHEATED))
     }  # fmt: skip
     return {"training": training, "reheated": {}, "evaluations": evaluations}

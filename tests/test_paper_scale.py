@@ -25,9 +25,15 @@ def profile(request):
 
 @pytest.mark.parametrize("table", [3, 4, 5])
 def test_every_cell_equals_the_papers(profile, table):
-    rows = hyperparameters.table(profile, table)
+    rows = hyperparameters.table(profile, table, {"Total epochs": "2.0"})
     assert len(rows) >= 6
     assert rows[rows["differs"] != ""].empty
+
+
+def test_the_two_epochs_of_the_paper_are_the_most_that_rl_runs(profile):
+    rl = profile.rl
+    most = (rl.collapse.max_steps + rl.continued_steps) * rl.batch_size
+    assert round(most / profile.task.train_problems, 2) == 2
 
 
 def composed(profile, **changes):

@@ -99,7 +99,7 @@ def test_another_result_under_a_published_name_is_refused_with_its_notebooks(
     )
     slug = run.name.split("-")[1] + "-seed7"
     shutil.rmtree(run.folder)
-    samples = hand_made.samples(1) if name == "samples.parquet" else None
+    samples = hand_made.samples(1, "Base") if name == "samples.parquet" else None
     factor = 2 if name == "metrics.jsonl" else 1
     monkeypatch.setattr(hand_made, "METRICS", factor * hand_made.METRICS)
     arm = run.identity["settings"].get("label", "another arm")

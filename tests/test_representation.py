@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from companion import params, policies, runs, tasks
+from companion.analysis import measure, representation, rollouts
 from companion.analysis.representation import CKA, HSIC
+from companion.stages.reading import read
+from companion.study import arms
 
 
 def gram_cka(x, y, unbiased):
@@ -121,6 +125,28 @@ def test_one_with_itself_and_near_zero_with_noise():
     assert same["cka"].tolist() == pytest.approx([1, 1])
     biased, unbiased = apart.sort_values("estimator")["cka"]
     assert abs(unbiased) < 0.02 < 0.08 < biased  # its known bias
+
+
+def test_every_fold_of_fig3_has_its_share_of_every_suite(tmp_path, monkeypatch):
+    """The parts were the five suites once, and their spread was difficulty."""
+    profile = params.change(params.load("smoke"), {"analysis.problems": 10, "analysis.samples": 2})
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    before, after = arms.shipped(profile), policies.base(profile)
+    run = representation.cka(profile, before, after)
+    found = measure.table(run)
+    assert run.identity["settings"]["folds"] == 5
+    suites = [q.suite for q in tasks.mixed(profile, "test", 10)]
+    asked = rollouts.roll_out(profile, before)
+    for fold in range(5):
+        assert len(set(suites[fold::5])) == 2  # of two prompts
+        part = CKA(same_layer=True)
+        pairs = zip(read(before, asked, hidden=True), read(after, asked, hidden=True), strict=True)
+        for (_, x, answer), (_, y, _) in pairs:
+            mine = torch.tensor([asked.prompt[i] % 5 == fold for i in answer])
+            part.update(x[:, mine], y[:, mine])
+        here = found[(found["fold"] == str(fold)) & (found["estimator"] == "unbiased")]
+        expected = list(part.values("unbiased").values())
+        assert here["cka"].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_bad_input_is_one_sentence():

@@ -1,5 +1,7 @@
 """avg@k, pass@k and intervals against hand-computed values."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,37 @@ CORRECT = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 
 def test_avg_and_pass_at_k_by_hand():
     assert statistics.avg_at_k(CORRECT).tolist() == [0.25, 1.0, 0.0]
-    assert statistics.pass_at_k(CORRECT).tolist() == [1.0, 1.0, 0.0]
+    assert statistics.pass_at_k(CORRECT, 4).tolist() == [1.0, 1.0, 0.0]
+    assert statistics.pass_at_k(CORRECT, 1).tolist() == [0.25, 1.0, 0.0]
+    assert statistics.pass_at_k(CORRECT, 2).tolist() == [0.5, 1.0, 0.0]
+
+
+@given(st.integers(0, 2**7 - 1), st.integers(1, 7))
+def test_pass_at_k_is_its_definition(bits, k):
+    """The share of all subsets of k of a problem's samples in which one is right."""
+    correct = [bool(bits >> i & 1) for i in range(7)]
+    subsets = list(itertools.combinations(correct, k))
+    expected = sum(map(any, subsets)) / len(subsets)
+    assert statistics.pass_at_k(np.array(correct), k) == pytest.approx(expected, abs=1e-15)
+
+
+def test_pass_at_64_is_unbiased_and_keeps_its_digits():
+    """Over draws of 128 samples its mean is 1 - (1 - p)^64, which plugging in c/n misses."""
+    p = 0.01
+    drawn = np.random.default_rng(0).random((20000, 128)) < p
+    exact = 1 - (1 - p) ** 64
+    found = statistics.pass_at_k(drawn, 64)
+    assert found.mean() == pytest.approx(exact, abs=4 * found.std() / np.sqrt(len(found)))
+    assert abs((1 - (1 - drawn.mean(-1)) ** 64).mean() - exact) > 0.02
+    one = np.arange(128) < 1
+    assert statistics.pass_at_k(one, 64) == 0.5  # 1 - C(127, 64) / C(128, 64)
+    assert statistics.pass_at_k(~one, 64) == 1.0
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_k_of_more_than_was_sampled_is_one_sentence(k):
+    with pytest.raises(ValueError, match=f"k is {k} and must be from 1 to the 4 samples"):
+        statistics.pass_at_k(CORRECT, k)
 
 
 def test_macro_average_weighs_suites_not_problems():

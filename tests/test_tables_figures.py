@@ -8,8 +8,19 @@ import pytest
 
 from companion import params, tasks
 from companion.analysis import accuracy, collect
-from companion.exhibits import fig01, fig02, fig04, files, ood, style, text
-from companion.study import arms
+from companion.exhibits import (
+    fig01,
+    fig02,
+    fig04,
+    files,
+    learning,
+    limits,
+    ood,
+    style,
+    table3,
+    text,
+)
+from companion.study import arms, roles
 from companion.study.roles import Evidence
 
 SUITES = ["easy", "hard"]
@@ -218,6 +229,65 @@ def test_fig02_counts_the_arms_steps_from_each_seeds_own_collapse():
     both = fig02.draw(pd.concat([early, late]), 0.1, 0.15)
     one = fig02.draw(early, 0.1, 0.15)
     assert list(both.axes[2].lines[0].get_xdata()) == list(one.axes[2].lines[0].get_xdata())
+
+
+def test_fig02_draws_no_reward_before_it_was_earned():
+    """The line starts at the first step's own reward: 0.679 for PR-FKL, which 0.1.0 drew as 0.738."""
+    steps = dynamics((1,))
+    line = fig02.draw(steps, 0.1, 0.15).axes[2].lines[0]
+    first = steps[steps["arm"] == arms.ARMS[0]]["reward"]
+    assert line.get_ydata()[0] == first.iloc[0]
+    assert line.get_ydata()[14] == pytest.approx(first.iloc[5:15].mean())
+
+
+def test_fig02_says_for_how_long_rr_and_pr_scale_are_the_same():
+    steps = dynamics((1, 2))
+    rr, scale = (steps["arm"] == f"+DAPO w/ {name}" for name in ("RR", "PR-scale"))
+    steps.loc[scale, "reward"] = steps.loc[rr, "reward"].to_numpy()
+    steps.loc[scale & (steps["seed"] == 1) & (steps["step"].isin((5, 9))), "reward"] += 1e-9
+    steps.loc[scale & (steps["seed"] == 2) & (steps["step"] == 8), "reward"] += 1e-9
+    assert "their first 4, 7 rewards (by seed) are equal to the last digit" in fig02.sentence(steps)
+    assert "optimisation" not in fig02.sentence(steps[~scale])
+
+
+def test_table3_counts_the_epochs_that_ran_not_their_bound():
+    """10.2 was the bound of the published seeds, of which 7.3, 7.2 and 5.9 ran."""
+    published = roles.published("laptop")
+    training = published.of(["training"], every_seed=True)
+    found = table3.make(roles.settings("laptop"), training).table.loc["Total epochs"]
+    assert found.tolist() == ["2", "7.3, 7.2, 5.9", "≠"]
+
+
+def test_a_table_says_whose_answers_were_cut():
+    frame = samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2))
+    cut = (frame["label"] == "Base") & (frame["suite"] == SUITES[0]) & (frame["sample"] == 0)
+    shares = accuracy.cut(frame.assign(ended=~cut), SUITES)
+    assert shares.loc["Base"].tolist() == [
+        pytest.approx(25 / len(SUITES)),
+        25,
+        *[0] * (len(SUITES) - 1),
+    ]
+    assert shares.loc["+DAPO"].eq(0).all()
+    said = limits.note(params.load("smoke"), shares)
+    share = f"{25 / len(SUITES):.0f}"
+    assert f"as they stand: Base {share}% of the answers (of the others' at most 0.0%)" in said
+    assert limits.note(params.load("smoke"), shares / 4) == ""  # 5% and less are not said
+
+
+def test_pass_at_k_goes_up_to_the_samples_of_a_problem():
+    curve = accuracy.curve(samples({"Base": 0.25, "+DAPO": 0.75}, seeds=(1, 2)), SUITES)
+    assert curve.columns.tolist() == ["pass@1", "pass@2", "pass@4"]
+    assert curve["pass@1"].tolist() == [25, 75] and curve["pass@4"].tolist() == [100, 100]
+    assert curve.loc["Base", "pass@2"] == pytest.approx(50)  # 1 - C(3, 2) / C(4, 2)
+
+
+def test_what_rl_adds_is_against_the_policy_that_it_started_from():
+    frame = samples({"Base": 0.25, "Collapsed": 0.5, "+DAPO": 0.75})
+    table = learning.table(frame, SUITES, resamples=50)
+    assert [round(cell.value, 6) for cell in table["avg@4"]] == [25, 25]
+    said = learning.sentence(table, 50)
+    assert "RL adds +25.0 [" in said and "50 further steps of plain DAPO add +25.0 [" in said
+    assert "+11.75 and +7.34 (4B) and +16.41 and +16.57 (8B)" in said
 
 
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,9 +28,22 @@ def avg_at_k(correct: np.ndarray) -> np.ndarray:
     return shares
 
 
-def pass_at_k(correct: np.ndarray) -> np.ndarray:
-    """1 where any of a problem's k samples is right, else 0. [..., k] -> [...]."""
-    return np.asarray(correct, dtype=bool).any(axis=-1).astype(float)
+def pass_at_k(correct: np.ndarray, k: int) -> np.ndarray:
+    """How likely one of k of a problem's n samples is right. [..., n] -> [...], in [0, 1].
+
+    The unbiased estimator 1 - C(n - c, k) / C(n, k) with c right samples (Chen et al. 2021,
+    Eq. 1), by exact integers; with k = n the share of problems that any sample solves.
+
+    Raises:
+        ValueError: k is not from 1 to n.
+    """
+    right = np.asarray(correct, dtype=bool)
+    n = right.shape[-1]
+    if not 1 <= k <= n:
+        raise ValueError(f"k is {k} and must be from 1 to the {n} samples of a problem")
+    chance = [1 - math.comb(n - c, k) / math.comb(n, k) for c in range(n + 1)]
+    found: np.ndarray = np.array(chance)[right.sum(axis=-1)]
+    return found
 
 
 def macro_average(

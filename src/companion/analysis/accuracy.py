@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,6 @@ from companion.statistics import (
     paired_difference,
     pass_at_k,
 )
-
-METRICS = {"avg@{k}": avg_at_k, "pass@{k}": pass_at_k}
-
 
 KEY = ["suite", "problem", "sample"]
 """What two policies are compared by, seed for seed."""
@@ -132,8 +130,35 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
 
 def _metrics(correct: dict[str, np.ndarray]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """The metrics by their names, such as "avg@8"."""
-    k = next(iter(correct.values())).shape[-1]
-    return {name.format(k=k): score for name, score in METRICS.items()}
+    n = next(iter(correct.values())).shape[-1]
+    return {f"avg@{n}": avg_at_k, f"pass@{n}": partial(pass_at_k, k=n)}
+
+
+def curve(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
+    """Macro-average of pass@k in percent, a row a policy, a column each k = 1, 2, 4, … up to the
+    samples of a problem, over seeds. ValueError as `joined`."""
+    policies = joined(samples, suites)
+    n = next(iter(next(iter(policies.values())).values())).shape[-1]
+    return pd.DataFrame.from_dict(
+        {
+            label: {
+                f"pass@{k}": 100 * np.mean([pass_at_k(c, k).mean() for c in correct.values()])
+                for k in (2**i for i in range(n.bit_length()))
+            }
+            for label, correct in policies.items()
+        },
+        orient="index",
+    )
+
+
+def cut(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
+    """The share of answers without an end token, in percent: cut at the token limit, and graded so.
+
+    A row a policy, a column a suite and "Avg", their macro-average, over seeds.
+    """
+    rows = samples[samples["suite"].isin(suites)]
+    share = 100 * (1 - rows.groupby(["label", "suite"], sort=False)["ended"].mean().unstack())
+    return share.assign(Avg=share.mean(axis=1))[["Avg", *suites]].rename_axis(None)
 
 
 def by_seed(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from companion.runs import Run
 from companion.schema import Profile
 
 MEASUREMENTS = "measurements.parquet"
-VERSIONS = {"branching": 1, "cka": 1, "displacement": 1, "distribution": 1, "gradients": 1}
+VERSIONS = {"branching": 1, "cka": 2, "displacement": 1, "distribution": 1, "gradients": 1}
 """Of each analysis: raised by hand when the same policies give other measurements
 (tests/test_versions.py)."""
 

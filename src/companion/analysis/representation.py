@@ -28,6 +28,7 @@ from companion.schema import Profile
 from companion.stages.reading import read
 
 FOLDS = 5
+"""Prompts come a suite after the other, so that every fifth is dealt to the same fold."""
 
 
 def cka(profile: Profile, before: Path, after: Path) -> Run:
@@ -35,20 +36,19 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
 
     Measurements: a row for each layer of `before`, layer of `after` (0 the embeddings, the last
     one after the final norm), estimator ("biased", "unbiased") and fold: "all", or, for the same
-    layer in both, one of five disjoint parts of the prompts, whose spread shows the sampling
-    noise.
+    layer in both, one of five disjoint parts of the prompts, each with the same share of every
+    suite, whose spread shows the sampling noise.
     """
 
     def compute() -> pd.DataFrame:
         rollouts = roll_out(profile, before)
-        prompts = len(set(rollouts.prompt))
         total, folds = CKA(), [CKA(same_layer=True) for _ in range(FOLDS)]
         pairs = zip(
             read(before, rollouts, hidden=True), read(after, rollouts, hidden=True), strict=True
         )
         for (_, x, answer), (_, y, _) in pairs:
             assert x is not None and y is not None  # hidden=True
-            fold = torch.tensor([rollouts.prompt[i] * FOLDS // prompts for i in answer])
+            fold = torch.tensor([rollouts.prompt[i] % FOLDS for i in answer])
             total.update(x, y)
             for number in fold.unique().tolist():
                 folds[number].update(x[:, fold == number], y[:, fold == number])
@@ -58,7 +58,8 @@ def cka(profile: Profile, before: Path, after: Path) -> Run:
             ignore_index=True,
         )
 
-    return measured(profile, "cka", settings(profile), {"before": before, "after": after}, compute)
+    parts = settings(profile) | {"folds": FOLDS}
+    return measured(profile, "cka", parts, {"before": before, "after": after}, compute)
 
 
 class CKA:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from companion import tasks
 from companion.analysis import accuracy, collect
-from companion.exhibits import files
+from companion.exhibits import files, limits
 from companion.exhibits.exhibit import Shown
 from companion.runs import Run
 from companion.schema import Profile
@@ -19,8 +19,10 @@ def show(profile: Profile, name: str, evaluations: Iterable[Run]) -> Shown:
     """A row an evaluation, kept as table `name`: see `table`."""
     runs = list(evaluations)
     suites = tasks.suites(profile, runs[0].identity["settings"]["split"])
-    found = table(collect.samples(runs), runs, suites, profile.evaluation.bootstrap)
-    return files.keep(profile, name, Shown(table=found))
+    samples = collect.samples(runs)
+    found = table(samples, runs, suites, profile.evaluation.bootstrap)
+    note = limits.note(profile, accuracy.cut(samples, suites))
+    return files.keep(profile, name, Shown(table=found, note=note))
 
 
 def table(

@@ -32,6 +32,8 @@ class Shown:
     """How the table's Estimates are written."""
     as_text: pd.DataFrame | None = None
     """The table as page and notebook show it; None: `text.show`."""
+    note: str = ""
+    """What a reader of the table must know; under it."""
     sentence: str = ""
     """What was measured, beside what the paper reports; written from the measurements."""
     reported: pd.DataFrame | None = None
@@ -50,6 +52,7 @@ class Shown:
         """What a notebook shows, in order: a bundle of representations by MIME type each."""
         shown = [_picture(self.figure, self.data)] if self.figure else []
         shown += [_frame(self.written)] if self.written is not None else []
+        shown += [_words(self.note)] if self.note else []
         for name, table in self.more.items():
             shown += [_words(f"`{name}`"), _frame(text.show(table))]
         if self.reported is not None:

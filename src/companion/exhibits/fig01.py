@@ -1,4 +1,9 @@
-"""Fig. 1: where rollout and policy reheating act, and what either gains."""
+"""Fig. 1: where rollout and policy reheating act, and what either gains.
+
+The sketch is of RL as verl runs it: the logits of whatever it trains are divided by the rollouts'
+temperature, so that either way RL sees the softened policy. What RR's differs in is the policy
+that is left: the temperature is not in its weights.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +49,8 @@ def draw(gains: pd.DataFrame, tau: float) -> Figure:
         (axes[0], collapsed, "Rollout reheating (RR)"),
         (axes[1], softened, "Policy reheating (PR)"),
     ):
-        axis.bar(places - 0.2, policy, 0.4, color="#0072B2", label="the policy that is trained")
-        axis.bar(places + 0.2, softened, 0.4, color="#E69F00", label="what rollouts sample from")
+        axis.bar(places - 0.2, softened, 0.4, color="#E69F00", label="what RL samples and trains")
+        axis.bar(places + 0.2, policy, 0.4, color="#0072B2", label="what is evaluated (T = 1)")
         axis.set(
             title=title,
             xlabel="candidate token, by rank",

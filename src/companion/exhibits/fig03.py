@@ -11,6 +11,7 @@ from companion import paper
 from companion.analysis import measure
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.style import FKL, canvas
+from companion.runs import Run
 from companion.schema import Profile
 from companion.study.roles import Evidence
 
@@ -18,15 +19,24 @@ PAPER = paper.number("Fig. 3", "CKA on the diagonal")
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    cka = measure.table(evidence.only("cka"))
-    return Shown(figure=draw(cka), data=cka, sentence=sentence(cka))
+    run = evidence.only("cka")
+    cka, parted = measure.table(run), _parts(run)
+    return Shown(figure=draw(cka, parted), data=cka, sentence=sentence(cka, parted))
 
 
-def draw(cka: pd.DataFrame) -> Figure:
+def _parts(run: Run) -> str:
+    """What the folds of a measurement are."""
+    if folds := run.identity["settings"].get("folds"):
+        return f"{folds} parts of the prompts"
+    return "the five suites, no sampling noise"  # as 0.1.0 cut the prompts
+
+
+def draw(cka: pd.DataFrame, parted: str) -> Figure:
     """Fig. 3: how alike the layers of the collapsed and the reheated policy are.
 
     Args:
         cka: measurements of `representation.cka`.
+        parted: what its folds are.
     """
     figure, axes = canvas(1, 3, figsize=(11, 3.4), width_ratios=[1, 1, 1.1])
     whole = cka[cka["fold"] == "all"]
@@ -59,7 +69,7 @@ def draw(cka: pd.DataFrame) -> Figure:
         1 - folds["min"],
         color=FKL,
         linewidth=2,
-        label="range over five parts of the prompts",
+        label=f"range over {parted}",
     )
     axes[2].plot(centre.index, 1 - centre, "o", color=FKL, label="all tokens")
     axes[2].axhline(1 - PAPER, color="0.6", linestyle=":", label=f"the paper's bound, {PAPER}")
@@ -74,16 +84,17 @@ def draw(cka: pd.DataFrame) -> Figure:
     return figure
 
 
-def sentence(cka: pd.DataFrame) -> str:
+def sentence(cka: pd.DataFrame, parted: str) -> str:
+    """Args: as `draw`."""
     diagonal = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
     whole = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
     layer = whole.idxmin()
     parts = diagonal[(diagonal["fold"] != "all") & (diagonal["before"] == layer)]["cka"]
-    verb = "agrees with" if whole.min() > PAPER else "falls below"
+    side = "above" if whole.min() > PAPER else "below"
     return (
         f"The layer least like itself after reheating is layer {layer} with an unbiased CKA of "
-        f"{whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over five parts of the "
-        f"prompts), which {verb} the paper's bound of {PAPER}."
+        f"{whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over {parted}), "
+        f"{side} the paper's bound of {PAPER}."
     )
 
 

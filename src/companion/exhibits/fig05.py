@@ -13,6 +13,7 @@ from companion.analysis import measure
 from companion.analysis.distribution import histograms
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.style import FKL, canvas
+from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.statistics import ratio_of_sums
 from companion.study.roles import Evidence
@@ -96,14 +97,12 @@ def sentence(tokens: pd.DataFrame) -> str:
     kl = ratio_of_sums(per_prompt["kl"].to_numpy(), per_prompt["tokens"].to_numpy())
     change = ratio_of_sums(per_prompt["change"].to_numpy(), per_prompt["tokens"].to_numpy())
     overlap, mass = tokens["overlap"].mean(), tokens["mass"].mean()
-    near = (
-        "near 1 as in the paper" if min(overlap, mass) > 0.95 else "not both near 1 as in the paper"
-    )
+    about = {f"the paper's {PAPER}": PAPER}
     return (
-        f"The mean token KL is {kl:.4f} nats (the paper: about {PAPER}), the median "
+        f"The mean token KL is {kl:.4f} nats, which {holds(kl, about)}; the median is "
         f"{max(tokens['kl'].median(), 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
         f"ten likeliest tokens share {overlap:.3f} of their candidates and {mass:.4f} of their "
-        f"probability, {near}."
+        f"probability (the paper: both near 1)."
     )
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 
 from companion import paper, tasks
 from companion.analysis import accuracy, collect
+from companion.exhibits.wording import holds
 from companion.schema import Profile
-from companion.statistics import Estimate
 from companion.study import arms
 from companion.study.roles import Evidence
 
@@ -24,25 +24,21 @@ def gains(profile: Profile, rows: pd.DataFrame) -> pd.DataFrame:
     return accuracy.gains(rows, tasks.suites(profile), arms.DAPO, profile.evaluation.bootstrap)
 
 
-def side(gain: Estimate) -> str:
-    """What an interval says about a difference that the paper reports as positive."""
-    if gain.low > 0:
-        return "agrees with"
-    return "contradicts" if gain.high < 0 else "neither confirms nor contradicts"
-
-
 def sentence(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
     """Args: `gains`, and the differences of `accuracy.by_seed`, to continued DAPO."""
     avg, passed = gains.loc[HEADLINE]
-    others = ", ".join(
-        f"{arm.removeprefix('+DAPO w/ ')} {row.iloc[0]:+.1f}"
+    others = {
+        arm.removeprefix("+DAPO w/ "): row.iloc[0]
         for arm, row in gains.iterrows()
         if arm.startswith("+DAPO w/ ") and arm != HEADLINE
-    )
+    }
+    each = ", ".join(f"{arm} {gain:+.1f}" for arm, gain in others.items())
+    one = " (RR and PR-scale are one optimisation)" if {"RR", "PR-scale"} <= others.keys() else ""
     return (
-        f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 and {passed:+.1f} pass@8 from "
-        f"continued DAPO, which {side(avg)} the paper's {_reported('avg@8')} and {side(passed)} its "
-        f"{_reported('pass@8')}.{_seeds(by_seed.loc[HEADLINE])} The other arms' avg@8: {others}."
+        f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 from continued DAPO, an "
+        f"interval that {holds(avg, {'0': 0} | _reported('avg@8'))}, and {passed:+.1f} pass@8, which "
+        f"{holds(passed, {'0': 0} | _reported('pass@8'))}.{_seeds(by_seed.loc[HEADLINE])} The other "
+        f"arms' avg@8: {each}{one}."
     )
 
 
@@ -53,7 +49,8 @@ def _seeds(by_seed: pd.Series) -> str:
     return f" By seed, avg@8: {', '.join(f'{value:+.1f}' for value in by_seed)}."
 
 
-def _reported(metric: str) -> str:
+def _reported(metric: str) -> dict[str, float]:
+    """The paper's gains of this arm, by what a sentence calls them."""
     average = paper.table1_average().xs(metric, axis=1, level=1)
     gain = average.loc[HEADLINE] - average.loc[arms.DAPO]
-    return " and ".join(f"{value:+.2f} ({model[6:8]})" for model, value in gain.items())
+    return {f"{value:+.2f} (the paper's, {model[6:8]})": value for model, value in gain.items()}

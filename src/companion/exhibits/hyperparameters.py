@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from companion import paper, tasks
@@ -9,26 +11,29 @@ from companion.exhibits.exhibit import Shown
 from companion.schema import Profile
 
 
-def make(profile: Profile, number: int) -> Shown:
-    """Table 3, 4 or 5."""
-    plain = table(profile, number)
+def make(profile: Profile, number: int, ran: Mapping[str, str] | None = None) -> Shown:
+    """Table 3, 4 or 5; args as `table`."""
+    plain = table(profile, number, ran)
     return Shown(table=plain, as_text=plain, sentence=sentence(plain))
 
 
-def table(profile: Profile, number: int) -> pd.DataFrame:
+def table(profile: Profile, number: int, ran: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Table 3 (RL), 4 (OPSD) or 5 (evaluation): the paper's settings beside the profile's.
 
     A row a hyperparameter: columns paper and here as text (empty where the paper's text lost the
     number), and differs, "≠" where both are given and are not equal.
+
+    Args:
+        ran: by the paper's name, what the runs say and the profile only bounds.
     """
     reported = paper.hyperparameters().query("table == @number")
-    ours = _settings(profile)[number]
+    ours = _settings(profile)[number] | dict(ran or {})
     rows = {
-        row.hyperparameter: (row.value, ours[row.hyperparameter])
+        row.hyperparameter: (row.value, ours.get(row.hyperparameter, ""))
         for row in reported.fillna("").itertuples()
     }
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "here"])
-    unequal = [paper and not _equal(paper, here) for paper, here in rows.values()]
+    unequal = [paper and here and not _equal(paper, here) for paper, here in rows.values()]
     return frame.assign(differs=["≠" if odd else "" for odd in unequal])
 
 
@@ -36,8 +41,6 @@ def _settings(profile: Profile) -> dict[int, dict[str, str]]:
     """What the profile says under the paper's names, by table."""
     rl, heat, asked = profile.rl, profile.reheat, profile.evaluation
     precision = "float32" if profile.hardware.platform == "cpu" else "bfloat16"
-    steps = rl.collapse.max_steps + rl.continued_steps
-    epochs = steps * rl.batch_size / profile.task.train_problems
     tables: dict[int, dict[str, object]] = {
         3: {
             "Framework": "verl",
@@ -61,7 +64,6 @@ def _settings(profile: Profile) -> dict[int, dict[str, str]]:
             "Rollout top-p": rl.rollout_top_p,
             "Overlong buffer": "enabled" if rl.overlong_buffer_tokens else "disabled",
             "Overlong buffer length": rl.overlong_buffer_tokens,
-            "Total epochs": f"{epochs:.3g}",
             "Rollout temperature (RR)": rl.rr_temperature,
             "Overlong penalty factor": rl.overlong_penalty,
             "Dynamic sampling": "on" if rl.dynamic_sampling else "off",

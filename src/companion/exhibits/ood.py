@@ -6,9 +6,10 @@ import pandas as pd
 
 from companion import tasks
 from companion.analysis import accuracy
-from companion.exhibits import headline
+from companion.exhibits import headline, limits
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import HEADLINE
+from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
@@ -22,18 +23,20 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
     table = accuracy.table(rows, [suite], resamples)["Avg"]
     gains = accuracy.gains(rows, [suite], arms.DAPO, resamples)
     seeds = accuracy.by_seed(rows, [suite]).loc["Collapsed"]
-    return Shown(table=table, sentence=sentence(table, gains, seeds))
+    note = limits.note(profile, accuracy.cut(rows, [suite]))
+    return Shown(table=table, note=note, sentence=sentence(table, gains, seeds))
 
 
 def sentence(table: pd.DataFrame, gains: pd.DataFrame, collapsed_by_seed: pd.Series) -> str:
     """Args: the suite's table and gains over continued DAPO; the collapsed policy's avg by seed."""
     base, collapsed = (table.loc[row].iloc[0] for row in ("Base", "Collapsed"))
     each = ", ".join(f"{value:.1f}" for value in collapsed_by_seed)
+    gain = gains.loc[HEADLINE].iloc[0]
     return (
-        f"On problems of a kind never trained on the base policy gets {base:.1f}% of its samples "
-        f"right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL then stands "
-        f"{gains.loc[HEADLINE].iloc[0]:+.1f} points from continued DAPO; the paper evaluates GPQA for "
-        "its reheating checkpoints only (Fig. 4)."
+        f"On problems of a kind that RL never trained on the base policy gets {base:.1f}% of its "
+        f"samples right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL then stands "
+        f"{gain:+.1f} points from continued DAPO, which {holds(gain, {'0': 0})}; the paper evaluates "
+        "GPQA for its reheating checkpoints only (Fig. 4)."
     )
 
 

@@ -6,7 +6,9 @@ import pandas as pd
 
 from companion import tasks
 from companion.analysis import accuracy, collect
+from companion.exhibits import limits
 from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
@@ -16,17 +18,19 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     rows = collect.in_order(
         collect.samples(evidence.every("evaluations")), ["Collapsed", *arms.REHEATED]
     )
-    cost = accuracy.gains(rows, tasks.suites(profile), "Collapsed", profile.evaluation.bootstrap)
-    return Shown(table=cost, sentence=sentence(cost))
+    suites = tasks.suites(profile)
+    cost = accuracy.gains(rows, suites, "Collapsed", profile.evaluation.bootstrap)
+    note = limits.note(profile, accuracy.cut(rows, suites))
+    return Shown(table=cost, note=note, sentence=sentence(cost))
 
 
 def sentence(cost: pd.DataFrame) -> str:
     """Args: `accuracy.gains` of each reheated policy against the collapsed one."""
     distilled, scaled = cost.loc["PR-FKL"].iloc[0], cost.loc["PR-scale*"].iloc[0]
-    verb = "contradicts" if distilled.high < 0 else "agrees with"
     return (
-        f"Before any further RL PR-FKL costs {distilled:+.1f} points avg@8, which {verb} the paper's "
-        f"finding of no systematic loss; scaling the logits to the same entropy costs {scaled:+.1f}."
+        f"Before any further RL PR-FKL changes avg@8 by {distilled:+.1f} points, an interval that "
+        f"{holds(distilled, {'0': 0})}, and scaling the logits to the same entropy by {scaled:+.1f}, "
+        f"which {holds(scaled, {'0': 0})}; the paper finds no systematic loss."
     )
 
 

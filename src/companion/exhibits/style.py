@@ -77,6 +77,11 @@ def estimates(axis: Axes, estimates: pd.Series) -> None:
     axis.invert_yaxis()
 
 
+def smooth(rewards: pd.DataFrame) -> pd.DataFrame:
+    """Each step's mean with the nine before it; nothing is drawn from what came later."""
+    return rewards.rolling(10, min_periods=1).mean()
+
+
 def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
     """A run's entropy over its steps, with its interval over prompts."""
     axis.fill_between(

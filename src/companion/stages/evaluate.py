@@ -31,8 +31,9 @@ def evaluate(
 
     The run's folder gets samples.parquet (one row a sample: suite, problem, sample, prompt, gold,
     answer, ended, tokens, token_ids, correct and what else the task's grader says) and, in
-    run.json, the policy's token entropy in nats. It is published as it is; of those in 0.1.0 most
-    lack gold and token_ids (results/README.md).
+    run.json, the policy's token entropy in nats and the share of its answers that were cut at the
+    token limit. It is published as it is; of those in 0.1.0 most lack gold and token_ids
+    (results/README.md).
 
     Args:
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
@@ -48,6 +49,7 @@ def evaluate(
         samples = _sample(run, rows, profile, policy, engine)
         _write_samples(run.folder / "samples.parquet", samples)
         result["label"] = label
+        result["cut"] = float(1 - samples["ended"].mean())
         result["token_entropy"] = asdict(token_entropy(policy, profile))
     for part in run.folder.glob("samples-*.parquet"):  # not before: a failed run resumes from them
         part.unlink()
