@@ -80,7 +80,7 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
         yscale="log",
     )
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[2].legend(fontsize=7.5)
+    axes[2].legend(fontsize=7.5, loc="lower right")
     return figure
 
 
