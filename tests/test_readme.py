@@ -79,8 +79,8 @@ QUOTED = {
 
 NAMES = [
     r"(avg|pass)@8", r"Qwen3(-[48]B)?", r"Fig\. \d+", r"Tables? \d(–\d)?", r"notebooks 05–10",
-    r"seed 1\b", r"95% intervals", r"leaves 0 out", r"AIME 24–26", r"MATH-500", r"T = 1\b", r"temperature 1\b",
-    r"fp32",
+    r"seed 1\b", r"95% intervals", r"leaves 0 out", r"AIME 24–26", r"MATH-500", r"T = 1\b",
+    r"temperature 1\b", r"fp32",
 ]  # fmt: skip
 """Digits that name something, or say what was tested."""
 
