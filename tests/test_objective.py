@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import objective
+from companion import distillation, objective
 
 KL = {
     "forward": (objective.forward_kl, objective.forward_kl_gradient),
@@ -62,14 +62,14 @@ def test_closed_forms_equal_autograd_of_the_textbook_formula(z, tau, direction):
     value, gradient = KL[direction]
     expected = textbook(z, tau, direction)
     slope = derivative(lambda x: textbook(x, tau, direction), z)
-    kl, _ = objective.self_distillation(z, tau, direction)
+    kl, _ = distillation.self_distillation(z, tau, direction)
 
     torch.testing.assert_close(value(z, tau), expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(kl, expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(gradient(z, tau), slope, rtol=0, atol=1e-10)
     torch.testing.assert_close(derivative(lambda x: value(x, tau), z), slope, rtol=0, atol=1e-10)
     torch.testing.assert_close(
-        derivative(lambda x: objective.self_distillation(x, tau, direction)[0], z),
+        derivative(lambda x: distillation.self_distillation(x, tau, direction)[0], z),
         slope,
         rtol=0,
         atol=1e-10,
@@ -93,9 +93,9 @@ def test_entropy_and_its_gradient_equal_autograd(z):
 def test_float32_stays_within_a_millionth_of_float64(vocabulary, scale, direction):
     exact = rows(4, vocabulary, scale).float().double()
     for tau in TAUS:
-        kl, _ = objective.self_distillation(exact.float(), tau, direction)
+        kl, _ = distillation.self_distillation(exact.float(), tau, direction)
         gradient = derivative(
-            lambda x, tau=tau: objective.self_distillation(x, tau, direction)[0], exact.float()
+            lambda x, tau=tau: distillation.self_distillation(x, tau, direction)[0], exact.float()
         )
         torch.testing.assert_close(kl.double(), textbook(exact, tau, direction), rtol=0, atol=1e-6)
         torch.testing.assert_close(
@@ -196,8 +196,8 @@ def test_at_the_papers_tau_the_gradients_of_a_sharp_row_differ():
 def test_a_masked_vocabulary_is_as_if_it_were_not_there(direction):
     z = rows(3, 20, 2.0)
     masked = torch.cat([z, torch.full((3, 5), -math.inf, dtype=torch.float64)], -1)
-    kl, h = objective.self_distillation(masked, 1.2, direction)
-    gradient = derivative(lambda x: objective.self_distillation(x, 1.2, direction)[0], masked)
+    kl, h = distillation.self_distillation(masked, 1.2, direction)
+    gradient = derivative(lambda x: distillation.self_distillation(x, 1.2, direction)[0], masked)
 
     torch.testing.assert_close(kl, KL[direction][0](z, 1.2))
     torch.testing.assert_close(h, objective.entropy(z))
@@ -209,7 +209,7 @@ def test_a_masked_vocabulary_is_as_if_it_were_not_there(direction):
 def test_no_position_left_gives_zero_and_not_nan(direction):
     z = torch.randn(2, 3, 11, requires_grad=True)
     nothing = torch.zeros(2, 3, dtype=torch.bool)
-    kl, h = objective.self_distillation(z[nothing], 1.2, direction)
+    kl, h = distillation.self_distillation(z[nothing], 1.2, direction)
     kl.sum().backward()
     assert kl.shape == h.shape == (0,)
     assert torch.equal(z.grad, torch.zeros_like(z))
@@ -218,8 +218,8 @@ def test_no_position_left_gives_zero_and_not_nan(direction):
 @pytest.mark.parametrize("direction", KL)
 def test_half_precision_logits_are_computed_in_float32(direction):
     z = rows(4, 1000, 4.0).bfloat16()
-    kl, h = objective.self_distillation(z, 1.2, direction)
-    gradient = derivative(lambda x: objective.self_distillation(x, 1.2, direction)[0], z)
+    kl, h = distillation.self_distillation(z, 1.2, direction)
+    gradient = derivative(lambda x: distillation.self_distillation(x, 1.2, direction)[0], z)
     assert kl.dtype == h.dtype == torch.float32
     assert gradient.dtype == torch.bfloat16
     torch.testing.assert_close(kl.double(), textbook(z.double(), 1.2, direction), rtol=0, atol=1e-6)
@@ -231,15 +231,15 @@ def test_chunks_and_upstream_weights_change_nothing(direction, monkeypatch):
     z, weight = rows(7, 12, 2.0), torch.linspace(0, 1, 7, dtype=torch.float64)
 
     def weighted(x: torch.Tensor) -> torch.Tensor:
-        return objective.self_distillation(x, 1.2, direction)[0] * weight
+        return distillation.self_distillation(x, 1.2, direction)[0] * weight
 
     whole = derivative(weighted, z)
-    monkeypatch.setattr(objective, "CPU_CHUNK", 24)  # two rows at a time, the last one alone
+    monkeypatch.setattr(distillation, "CPU_PIECE", 24)  # two rows at a time, the last one alone
     torch.testing.assert_close(derivative(weighted, z), whole, rtol=0, atol=0)
     torch.testing.assert_close(whole, weight[:, None] * KL[direction][1](z, 1.2))
 
 
 def test_entropy_has_no_gradient():
     z = rows(2, 5, 1.0).requires_grad_()
-    _, h = objective.self_distillation(z, 1.2, "forward")
+    _, h = distillation.self_distillation(z, 1.2, "forward")
     assert not h.requires_grad

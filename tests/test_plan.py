@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from companion import params
+from companion import distillation, params
 from companion.commands.plan import report
 from companion.machine import dry_run, memory, plan
 from companion.machine.memory import GIB, Shape, peaks, shape
@@ -106,7 +106,9 @@ def test_memory_by_hand():
     held = (0.8 * 80 * GIB - 2 * P4) // (2 * 36 * 8 * 128 * 2)
     assert peaks(load(), 80).loc[("RL", "rollout"), "cache_tokens"] == held
     heat = table.loc["reheating", "update"]
-    assert heat["logits"] == pytest.approx(12 * (2048 + 4096) * 151_936)
+    assert heat["logits"] == pytest.approx(10 * distillation.LOGITS + 6 * 151_936 * 2560)
+    whole = peaks(load(reheat__through_head=False), gpu_gib=80).loc["reheating", "update"] * GIB
+    assert whole["logits"] == pytest.approx(12 * (2048 + 4096) * 151_936)
 
 
 def test_a_checkpoint_is_measured_beside_what_ms_swift_keeps():

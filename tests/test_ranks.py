@@ -57,6 +57,7 @@ ON_GPUS = HEAT | {
     "hardware.gpus_per_node": 2,
     "rl.rollout_engine": "vllm",
     "evaluation.engine": "vllm",
+    "reheat.through_head": True,
 }
 COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length")
 

@@ -162,10 +162,12 @@ def gradient_by_the_book(trainer, direction: str) -> tuple[float, dict]:
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("micro_batches", [1, 2, 4])
+@pytest.mark.parametrize("through_head", [False, True])
 def test_loss_and_gradient_equal_the_textbook_however_the_update_is_split(
-    trainer, direction, micro_batches
+    trainer, direction, micro_batches, through_head, monkeypatch
 ):
     """Also the invariance to padding: the textbook side has none."""
+    monkeypatch.setattr(trainer, "through_head", through_head)
     loss, gradient = gradient_through_swift(trainer, direction, micro_batches)
     expected_loss, expected = gradient_by_the_book(trainer, direction)
     assert loss == pytest.approx(expected_loss, abs=1e-6)

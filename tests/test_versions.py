@@ -18,7 +18,7 @@ import torch
 from conftest import save_policy
 from safetensors.torch import load_file
 
-from companion import hashes, objective, params, policies
+from companion import distillation, hashes, objective, params, policies
 from companion.analysis import (
     branching,
     displacement,
@@ -94,7 +94,7 @@ def of_objective(_):
     for direction in ("forward", "reverse"):
         for tau in (0.8, 1.2):
             single = logits.float().requires_grad_()
-            kl, _ = objective.self_distillation(single, tau, direction)
+            kl, _ = distillation.self_distillation(single, tau, direction)
             kl.sum().backward()
             found[f"{direction} KL, tau {tau}"] = kl
             found[f"its gradient, tau {tau}, {direction}"] = single.grad

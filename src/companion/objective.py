@@ -17,22 +17,19 @@ position. A token masked with -inf has probability 0 on both sides and gradient 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 VERSION = 1
-"""Raised by hand when the same logits give another value or gradient (tests/test_versions.py)."""
+"""Raised by hand when the same logits give another value or gradient, here or in `distillation`
+(tests/test_versions.py)."""
 
 Direction = Literal["forward", "reverse"]
 
 MASKED = -1e30
 """Stands in for -inf: its probability is exactly 0, and 0 times its logarithm is 0, not NaN."""
-
-CPU_CHUNK, GPU_CHUNK = 2**19, 2**26
-"""Logits that `self_distillation` works on at a time. On CPU its intermediates then stay in the
-cache, which makes it faster than plain autograd; on GPU each takes 256 MiB in float32."""
 
 
 def log_probs(logits: Tensor, tau: float = 1.0) -> Tensor:
@@ -82,48 +79,3 @@ def entropy_gradient(logits: Tensor) -> Tensor:
     log_p = log_probs(logits)
     p = log_p.exp()
     return -p * (log_p - (p * log_p).sum(-1, keepdim=True))
-
-
-def self_distillation(logits: Tensor, tau: float, direction: Direction) -> tuple[Tensor, Tensor]:
-    """The training objective: (KL, entropy) of each position, [rows] each, from [rows, vocabulary].
-
-    KL can be differentiated with respect to the logits, entropy cannot. Equal to `forward_kl` or
-    `reverse_kl` and autograd, but nothing of the logits' size is kept for the backward pass
-    except the logits themselves: the gradient is written from its closed form, chunk by chunk.
-    """
-    kl, h = _SelfDistillation.apply(logits, tau, direction)
-    return kl, h
-
-
-class _SelfDistillation(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, tau: float, direction: Direction
-    ) -> tuple[Tensor, Tensor]:
-        divergence = {"forward": forward_kl, "reverse": reverse_kl}[direction]
-        chunks = _chunks(logits)
-        kl = torch.cat([divergence(chunk, tau) for chunk in chunks])
-        h = torch.cat([entropy(chunk) for chunk in chunks])
-        ctx.save_for_backward(logits)
-        ctx.tau, ctx.direction = tau, direction
-        ctx.mark_non_differentiable(h)
-        return kl, h
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        closed_form = {"forward": forward_kl_gradient, "reverse": reverse_kl_gradient}
-        (logits,) = ctx.saved_tensors
-        gradient = torch.empty_like(logits)
-        rows = zip(_chunks(gradient), _chunks(logits), upstream.split(_rows(logits)), strict=True)
-        for out, chunk, weight in rows:
-            out.copy_(closed_form[ctx.direction](chunk, ctx.tau) * weight[:, None])
-        return gradient, None, None
-
-
-def _chunks(logits: Tensor) -> tuple[Tensor, ...]:
-    return tuple(logits.split(_rows(logits)))
-
-
-def _rows(logits: Tensor) -> int:
-    chunk = CPU_CHUNK if logits.device.type == "cpu" else GPU_CHUNK
-    return max(1, chunk // logits.shape[-1])

@@ -160,6 +160,9 @@ class Reheat(Section):
     """Updates between two saved and measured checkpoints."""
     keep_checkpoints: bool
     """Keep every checkpoint, for the analyses of the path, or only the last ones."""
+    through_head: bool = False
+    """Make logits, KL and gradient in pieces, from hidden states: for vocabularies whose logits
+    of a micro-batch would not fit. The same numbers, to rounding."""
 
     @model_validator(mode="after")
     def _check(self) -> Reheat:

@@ -26,7 +26,8 @@ from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
 from transformers.modeling_utils import unwrap_model
 
-from companion.objective import Direction, self_distillation
+from companion.distillation import self_distillation, through_head
+from companion.objective import Direction
 from companion.policies import encode_prompts
 from companion.schema import Profile
 from companion.stages.answers import cut
@@ -45,7 +46,7 @@ class SelfDistillationTrainer(GKDTrainer):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         profile, self.direction = read_plan(self.args.output_dir)
-        self.tau = profile.reheat.tau
+        self.tau, self.through_head = profile.reheat.tau, profile.reheat.through_head
 
     def _prepare_vllm_engine(self):
         """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
@@ -114,13 +115,35 @@ class SelfDistillationTrainer(GKDTrainer):
         if self.get_use_logits_to_keep():
             self.prepare_logits_to_keep(model_inputs)
         labels = model_inputs.pop("labels").roll(-1, dims=1)  # the first one is always masked
-        outputs = model(**model_inputs)
-        kl, entropy = self_distillation(outputs.logits[labels != -100], self.tau, self.direction)
+        outputs, (total, kl, entropy) = self._distilled(model, model_inputs, labels != -100)
         self.custom_metrics["train"]["kl"].update(kl.detach())
         self.custom_metrics["train"]["rollout_entropy"].update(entropy)
         shares = self.current_gradient_accumulation_steps * self.accelerator.num_processes
-        loss = kl.sum() * shares / max(inputs["total_tokens"], 1)
+        loss = total * shares / max(inputs["total_tokens"], 1)
         return (loss, outputs) if return_outputs else loss
+
+    def _distilled(self, model, model_inputs, chosen):
+        """The model's outputs, and (sum of KL, KL, entropy) of the chosen positions.
+
+        Where the head is fused with the loss it answers with these in place of logits: within the
+        model's own forward pass, since FSDP2 shards the head again after it.
+        """
+        if not self.through_head:
+            outputs = model(**model_inputs)
+            kl, entropy = self_distillation(outputs.logits[chosen], self.tau, self.direction)
+            return outputs, (kl.sum(), kl, entropy)
+
+        head = unwrap_model(model).get_output_embeddings()
+
+        def fused(hidden):
+            return through_head(hidden[chosen], head.weight, self.tau, self.direction)
+
+        head.forward = fused
+        try:
+            outputs = model(**model_inputs)
+        finally:
+            del head.forward
+        return outputs, outputs.logits
 
     def _save_model(self, output_dir=None, state_dict=None) -> None:
         """Where FSDP gathers it, a head tied to the embeddings is there under both names, and

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from companion import objective
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
-from companion.objective import Direction, self_distillation
+from companion.distillation import self_distillation
+from companion.objective import Direction
 from companion.policies import load_policy
 from companion.runs import Run
 from companion.schema import Profile

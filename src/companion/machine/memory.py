@@ -18,14 +18,18 @@ GPU_GIB = 79.0
 """What an 80 GB H100 or H800 says it has."""
 VLLM_SHARE = {"RL": 0.8, "reheating": 0.5, "evaluation": 0.6}
 """Of a GPU, as rl.py, reheat.py and adapters/vllm_engine.py ask for it."""
-LOGIT_BYTES = {"RL": 2 + 2 + 4 + 2 + 2, "reheating": 4 + 4 + 4}
-"""Of one logit of a micro-batch, where the backward pass begins.
+LOGIT_BYTES = {"RL": 2 + 2 + 4 + 2 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
+"""Of one logit, where the backward pass begins: of a micro-batch, or of what `through_head` makes
+at a time.
 
 verl: the logits in bf16; in RR, their quotient by the temperature; two bf16 copies that entropy
 keeps for a gradient whose coefficient is 0 (half of it while torch.compile fuses it; 8 bytes if
 asked to go by chunks); two gradients in bf16. ms-swift: in fp32, the answers' logits, their
-gradient, and the gradient of all logits.
+gradient, and the gradient of all logits; through the head a piece's logits and their copy in fp32,
+and its gradient in bf16, beside the head's own gradient, added up in fp32.
 """
+PIECE = 2**25
+"""Logits that `distillation.through_head` makes at a time."""
 PROCESSES_GIB = 6.0
 """Of the host, for the frameworks' processes: all of them on CPU (by `ps`, while verl trained on
 the laptop profile); as much for each GPU's is a guess."""
@@ -136,7 +140,8 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
             ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
             | _vllm(model, share["reheating"]),
             ("reheating", "update"): _sharded(model, ranks, moments(profile))
-            | _passing(model, heat_tokens, LOGIT_BYTES["reheating"]),
+            | _passing(model, heat_tokens, LOGIT_BYTES["reheating"])
+            | (_through_head(model) if heat.through_head else {}),
             # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
             ("reheating", "measure"): _kept(model, ranks, moments(profile))
             | _vllm(model, share["evaluation"], hardware.tensor_parallel),
@@ -185,6 +190,12 @@ def _passing(model: Shape, tokens: int, logit_bytes: int) -> dict[str, float]:
         "activations": 2 * model.layers * tokens * model.hidden,
         "logits": logit_bytes * tokens * model.vocabulary,
     }
+
+
+def _through_head(model: Shape) -> dict[str, float]:
+    """Bytes of the logits where they are made in pieces, and of the head's gradient beside it."""
+    to_head = (4 + 2) * model.vocabulary * model.hidden  # added up in fp32, given on in bf16
+    return {"logits": LOGIT_BYTES["through_head"] * PIECE + to_head}
 
 
 def _vllm(model: Shape, share: float, tensor_parallel: int = 1) -> dict[str, float]:
