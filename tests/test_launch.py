@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from companion.params import ROOT
+from companion.stages.launch import _jobs as jobs_of
 from companion.stages.launch import launch, submission, write_script
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"
@@ -105,6 +108,40 @@ def test_an_interrupt_stops_the_job(tmp_path):
     jobs = JobSubmissionClient(os.environ["RAY_ADDRESS"]).list_jobs()
     [job] = [job for job in jobs if (job.submission_id or "").startswith(tmp_path.name)]
     assert job.status == JobStatus.STOPPED
+
+
+def test_a_job_that_an_earlier_call_left_behind_is_stopped_first(tmp_path):
+    """Its caller was killed, and the lock is free: two would write to one folder."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(os.environ["RAY_ADDRESS"])
+    log, other = tmp_path / "verl.log", tmp_path / "elsewhere" / "verl.log"
+    left, theirs = (
+        client.submit_job(entrypoint="sleep 600", submission_id=f"{jobs_of(path)}left")
+        for path in (log, other)
+    )
+    launch([sys.executable, "-c", "print('alone')"], {}, log, int, on_cluster=True)
+    assert client.get_job_status(left) == JobStatus.STOPPED
+    assert client.get_job_status(theirs) in (JobStatus.PENDING, JobStatus.RUNNING)
+    client.stop_job(theirs)
+
+
+def test_a_node_ends_its_command_when_ray_kills_the_actor(tmp_path):
+    file = tmp_path / "pid"
+    command = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    words = [sys.executable, "-c", command]
+
+    def interrupt():
+        if file.exists() and file.read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch([*EVERYWHERE[:-2], *words], {}, tmp_path / "log", interrupt, on_cluster=True)
+    for _ in range(200):
+        if not psutil.pid_exists(int(file.read_text())):
+            return
+        time.sleep(0.1)
+    pytest.fail("it goes on")
 
 
 # --- Slurm ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -139,7 +140,10 @@ class Run:
         self.check_may_be_made()
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
+            # A trainer holds it, too, so that none begins beside one that this process left behind.
+            lock = FileLock(
+                self.folder / ".lock", on_acquired=lambda fd: os.set_inheritable(fd, True)
+            ).acquire(timeout=0)
         except Timeout:
             raise RuntimeError(
                 f"run {self.name} is being made by another process; wait for it, or stop it first"
