@@ -9,7 +9,7 @@ import torch
 from conftest import save_policy
 from safetensors.torch import load_file
 
-from companion import params, policies, runs
+from companion import metrics, params, policies, runs
 from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
@@ -250,7 +250,7 @@ def contents(folder):
 
 def test_a_second_call_leaves_a_training_that_runs_alone(run):
     with run.recording():
-        verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+        metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
         (run.folder / "verl.jsonl").write_text("{}\n")
         before = contents(run.folder)
         with pytest.raises(RuntimeError, match="is being made by another process"):
@@ -260,7 +260,7 @@ def test_a_second_call_leaves_a_training_that_runs_alone(run):
 
 def test_reading_a_study_leaves_an_interrupted_training_alone(run):
     run.folder.mkdir(parents=True)
-    verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+    metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
     before = contents(run.folder)
     with runs.finished_only(), pytest.raises(runs.NotFinished):
         rl._train(profile(), run, "plain", 1.0)
@@ -269,12 +269,37 @@ def test_reading_a_study_leaves_an_interrupted_training_alone(run):
 
 def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
     checkpoint(run, 2)
-    verl_files._write(
-        run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}]
-    )
+    metrics.write(run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}])
     monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
     rl._train(profile(), run, "plain", 1.0)
     assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}
+
+
+@pytest.mark.parametrize("moment", ["copytree", "_trim", "rmtree"])
+def test_a_run_killed_between_its_last_step_and_its_end_is_only_ended(run, monkeypatch, moment):
+    """Before the policy is whole, before and amid trimming: nothing is trained again, or left."""
+    monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
+    place, calls = (rl if moment == "_trim" else shutil), []
+    real = getattr(place, moment)
+
+    def killed(*args, **kwargs):
+        if moment == "_trim" or args[0].name in ("huggingface", "global_step_2"):
+            if moment == "copytree":
+                args[1].mkdir(parents=True)
+            calls.append(args)
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, moment, killed)
+        rl._train(profile(), run, "plain", 1.0)
+    assert calls and not run.finished
+    monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
+    rl._train(profile(), run, "plain", 1.0)
+    assert run.finished and run.result == {"step": 4, "token_entropy": 0.4, "collapsed": True}
+    assert list(run.metrics["step"]) == [0, 1, 2, 3, 4]
+    assert (run.policy / "config.json").read_text() == "4"
+    assert [folder.name for folder in (run.folder / "verl").iterdir()] == ["global_step_4"]
 
 
 def test_optimizer_is_kept_only_for_the_collapse_runs_own_policy(run):

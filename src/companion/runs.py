@@ -23,13 +23,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from companion import outputs
+from companion import metrics, outputs
 from companion.hashes import content_hash
 from companion.params import ROOT
 from companion.provenance import portable, provenance
@@ -108,8 +109,10 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """metrics.jsonl, one row a line."""
-        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+        """metrics.jsonl, one row a line; ValueError if its steps do not increase."""
+        return pd.read_json(
+            StringIO("".join(metrics.lines(self.folder / "metrics.jsonl"))), lines=True
+        )
 
     @property
     def result(self) -> dict[str, Any]:
@@ -271,7 +274,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _no_record(path: Path, why: object) -> ValueError:
     return ValueError(
-        f"'{portable(str(path))}' is no record of a run ({why}); restore it, or name another folder"
+        f"'{portable(str(path))}' is no record of a run ({why}); restore it, or remove its "
+        "folder if the run can be made again"
     )
 
 

@@ -26,6 +26,7 @@ from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
 from transformers.modeling_utils import unwrap_model
 
+from companion import metrics
 from companion.objective import Direction, self_distillation
 from companion.policies import encode_prompts
 from companion.schema import Profile
@@ -144,6 +145,16 @@ class MeasureAndStop(TrainerCallback):
         self.profile, _ = read_plan(args.output_dir)
         self.row: dict[str, float] = {}
 
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs) -> None:
+        """Let a resumed trainer go on with the prompts where it was.
+
+        TRL's RepeatSampler (0.29.1, trainer/utils.py) shuffles every epoch by one generator, which
+        begins again with the process; here it draws the epochs that are over once more.
+        """
+        for _ in range(int(state.epoch or 0)):
+            for _ in train_dataloader.batch_sampler:
+                pass
+
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         self.begun = time.monotonic()
 
@@ -176,8 +187,7 @@ class MeasureAndStop(TrainerCallback):
 
     def _write(self, args, state) -> None:
         if state.is_world_process_zero:
-            with (Path(args.output_dir).parent / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(self.row) + "\n")
+            metrics.append(Path(args.output_dir).parent / "metrics.jsonl", self.row)
 
 
 def keep_policies_alone(folder: Path) -> None:

@@ -45,12 +45,12 @@ def evaluate(
     if run.finished:
         return run
     with run.recording(data=tasks.source(profile, split)) as result:
-        samples = _sample(run, rows, profile, policy, engine)
-        _write_samples(run.folder / "samples.parquet", samples)
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
-    for part in run.folder.glob("samples-*.parquet"):  # not before: a failed run resumes from them
-        part.unlink()
+        if not (whole := run.folder / "samples.parquet").exists():
+            _write_samples(whole, _sample(run, rows, profile, policy, engine))
+        for part in run.folder.glob("samples-*.parquet"):  # from which a failed run resumes
+            part.unlink()
     return run
 
 
