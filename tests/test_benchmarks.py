@@ -264,6 +264,15 @@ def test_changed_content_is_refused_whatever_the_format(tmp_path) -> None:
         load("AIME24", tmp_path, tmp_path / "cache")
     (tmp_path / "cache" / benchmarks.LOCK).unlink()
     assert load("AIME24", tmp_path, tmp_path / "cache")[0][3].gold == "999"
+    for text in ("", "{", "[]"):
+        (tmp_path / "cache" / benchmarks.LOCK).write_text(text)
+        with pytest.raises(ValueError, match="lock.json' cannot be read; restore it, or remove it"):
+            load("AIME24", tmp_path, tmp_path / "cache")
+    (tmp_path / "cached").write_text("a file where the folder should be")
+    with pytest.raises(
+        ValueError, match="cache of data sets, .*cached', cannot be written .*; name"
+    ):
+        load("AIME24", tmp_path, tmp_path / "cached")
 
 
 # --- The hub --------------------------------------------------------------------------------

@@ -1,5 +1,10 @@
 """A profile is typed; what is wrong with it is said in one sentence."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from companion import params
@@ -67,3 +72,23 @@ def test_a_missing_field_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(params, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="'seed' is missing; add it to the profile"):
         params.load("half")
+
+
+def test_a_path_leads_to_the_same_place_in_every_folder(tmp_path):
+    """Frameworks run in a run's folder, the caller in another: what COMPANION_DATA_DIR says is one."""
+    assert params.place("x/y") == params.ROOT / "x" / "y"
+    assert params.place("~/y") == Path.home() / "y"
+    assert params.place(str(tmp_path)) == tmp_path
+    ask = (
+        "from companion import params; from companion.tasks import benchmarks; "
+        "print(benchmarks.folder_of(params.load('qwen3-4b').task))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=tmp_path,
+        env=os.environ | {"COMPANION_DATA_DIR": "data"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.strip() == str(params.ROOT / "data")

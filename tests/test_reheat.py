@@ -421,11 +421,11 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
 
         launch(words, environment, log, watch)
 
-    monkeypatch.setattr(runs, "ROOT", root / "again")
+    monkeypatch.setattr(runs, "ROOT", root / "Zoë, #1=[]{} (a b)")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(reheat, "launch", interrupted)
         reheat.reheat(settings, policy)
-    [folder] = (root / "again").glob("runs/smoke/reheat-*")
+    [folder] = (root / "Zoë, #1=[]{} (a b)").glob("runs/smoke/reheat-*")
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:4]) + '{"step": 4, "kl"')

@@ -60,6 +60,30 @@ def test_every_override_is_a_key_of_verl_and_lands(engine):
     assert config.companion.stop_entropy == 0.1
 
 
+ODD = "Zoë, #1=[]{} (a b)"
+"""A folder's name that is syntax in Hydra, in ms-swift's data sets, in globs and in shells."""
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "a b (1)", "x,y", "#1=[]{}", "it's", "a\\", "a\\'b", "~$:*?", "null", "1"]
+)
+def test_a_path_is_one_value_to_hydra(name):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(f"a.b={verl_command._word(Path(name))}")
+    assert override.value() == name and not override.is_sweep_override()
+
+
+def test_verl_reads_every_path_as_it_is():
+    folder, name = Path("/clone") / ODD, "x,y"
+    config = compose(words(profile(), start=folder / name, folder=folder, resume_from=folder))
+    assert config.trainer.default_local_dir == str(folder / "verl")
+    assert config.trainer.resume_from_path == str(folder)
+    assert config.data.train_files == str(folder / "train.parquet")
+    assert config.actor_rollout_ref.model.path == str(folder / name)
+    assert config.companion.profile == str(folder / "profile.json")
+
+
 def test_gpu_overrides_compose_and_name_no_cpu_adapter():
     asked = words(on_gpu(profile()))
     config = compose(asked)
@@ -179,7 +203,7 @@ def fake_verl(run, entropies, killed_at=None):
 
     def launch(command, environment, log, report, **_):
         begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
-        first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
+        first = int(begin[0].rsplit("_", 1)[1].rstrip("'")) if begin else 0
         with (run.folder / "verl.jsonl").open("w") as file:
             for step in range(first + 1, max(entropies) + 1):
                 if step in entropies and step != killed_at:
@@ -342,7 +366,7 @@ def test_dynamic_sampling_replaces_groups_that_agree(tmp_path, monkeypatch):
 
 def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_path, monkeypatch):
     """A fresh optimizer's first step warms up from 0; a kept one is past that. Same rollouts."""
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path / ODD)
     profile = params.load("smoke", TINY)
     collapse = rl.collapse(profile)
     fresh = rl.resume(profile, collapse.policy, arm="+DAPO")

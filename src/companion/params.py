@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository: `params/`, `results/` and `runs/` are found beside `src/`."""
 
 
+def place(path: str) -> Path:
+    """Where a path of a profile or of the environment leads, in whatever folder a process runs.
+
+    ~ is the user's home; what is relative lies below the repository.
+    """
+    return ROOT / Path(path).expanduser()
+
+
 def profiles() -> list[str]:
     """Names of the profiles that exist."""
     return sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))

@@ -141,8 +141,8 @@ class Run:
             NotFinished: within `finished_only`.
         """
         self.check_may_be_made()
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             # A trainer holds it, too, so that none begins beside one that this process left behind.
             lock = FileLock(
                 self.folder / ".lock", on_acquired=lambda fd: os.set_inheritable(fd, True)
@@ -150,6 +150,11 @@ class Run:
         except Timeout:
             raise RuntimeError(
                 f"run {self.name} is being made by another process; wait for it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise ValueError(
+                f"'{portable(str(self.folder))}' cannot be written ({error.strerror}); allow it, or "
+                "let runs/ be a link to a folder of yours"
             ) from None
         with lock:
             if self.finished:

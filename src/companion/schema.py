@@ -46,7 +46,7 @@ class Task(Section):
 
     name: Literal["countdown", "math"]
     base: str
-    """The base policy: a folder below the repository, or a model of the Hugging Face hub."""
+    """The base policy: a folder, below the repository if relative, or a model of the hub."""
     collapsed: str | None = None
     """A shipped collapsed policy, used when no collapse run of this profile is finished."""
     data: str | None = None

@@ -179,10 +179,8 @@ def _write_samples(path: Path, samples: pd.DataFrame) -> None:
 
 def as_asked(policy: Path, profile: Profile) -> str:
     """The first validation problem as the policy reads it, in training and in evaluation alike."""
-    from transformers import AutoTokenizer
-
     message = {"role": "user", "content": tasks.first_of_each(profile, "validation")[0].prompt}
-    return AutoTokenizer.from_pretrained(policy).apply_chat_template(
+    return policies.load_tokenizer(policy).apply_chat_template(
         [message], tokenize=False, add_generation_prompt=True
     )
 
