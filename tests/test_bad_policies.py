@@ -126,6 +126,8 @@ LOADED = {  # by loading it
     ),
     "another size": (edited("config.json", hidden_size=64), "it has no .* of the shape"),
     "more layers": (edited("config.json", num_hidden_layers=5), "does not load"),
+    "not a number": (tensors(lambda t: t[LAYER].view(-1)[7:8].fill_(float("nan"))), "its .* holds"),
+    "infinite": (tensors(lambda t: t[NORM][3:4].fill_(float("inf"))), f"its {NORM} holds what is no"),
     "no heads": (edited("config.json", num_attention_heads=0), "it does not load"),
     "layers in words": (edited("config.json", num_hidden_layers="two"), "does not load"),
     "wrong vocabulary": (edited("config.json", vocab_size=40), "of the shape|has 116 tokens"),

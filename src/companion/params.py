@@ -136,5 +136,7 @@ def _sentence(error: ValidationError) -> str:
         return f"'{field}' is missing; add it to the profile"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
+        if message.startswith("is "):
+            return f"{field} {message}"
         return f"{field}: {message}" if field else message
     return f"{field} is {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -81,7 +81,7 @@ def load_policy(
         dtype: of the weights; fp32 on CPU and bf16 on a GPU if None.
 
     Raises:
-        ValueError: it does not load, weights are missing or of another shape than its
+        ValueError: it does not load, weights are missing, not finite or of another shape than its
             configuration says, or its tokenizer knows tokens that it does not.
     """
     import torch
@@ -106,6 +106,8 @@ def load_policy(
     wrong = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
     if wrong:
         raise _no_policy(folder, f"it has no {wrong[0]} of the shape that its config.json says")
+    if broken := [name for name, w in model.named_parameters() if not w.isfinite().all()]:
+        raise _no_policy(folder, f"its {broken[0]} holds what is no finite number")
     if len(tokenizer) > model.config.vocab_size:
         raise _no_policy(
             folder,
@@ -127,6 +129,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise _no_policy(folder, "its tokenizer has no end token")
     return tokenizer
+
+
+def end_tokens(folder: Path) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's, and those of generation_config.json.
+
+    Qwen3 lists two. All engines end with all of them, and so does what counts cut answers.
+    """
+    path = folder / "generation_config.json"
+    listed = json.loads(path.read_text()).get("eos_token_id") if path.exists() else []
+    named = listed if isinstance(listed, list) else [listed]
+    return frozenset({load_tokenizer(folder).eos_token_id, *named} - {None})
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:

@@ -28,7 +28,7 @@ from transformers.modeling_utils import unwrap_model
 
 from companion import metrics
 from companion.objective import Direction, self_distillation
-from companion.policies import encode_prompts
+from companion.policies import encode_prompts, end_tokens
 from companion.schema import Profile
 from companion.stages.answers import cut
 from companion.stages.entropy import entropy_row, token_entropy
@@ -47,6 +47,7 @@ class SelfDistillationTrainer(GKDTrainer):
         super().__init__(*args, **kwargs)
         profile, self.direction = read_plan(self.args.output_dir)
         self.tau = profile.reheat.tau
+        self.end_tokens = end_tokens(Path(self.model.model_info.model_dir))
 
     def _prepare_vllm_engine(self):
         """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
@@ -71,7 +72,7 @@ class SelfDistillationTrainer(GKDTrainer):
         answers = sample(
             self.model.eval(),
             encode_prompts(tokenizer, [s.messages[-1]["content"] for s in samples]),
-            end_token=tokenizer.eos_token_id,
+            end_tokens=self.end_tokens,
             max_new_tokens=self.args.max_completion_length,
             temperature=self.args.temperature,
             top_p=self.args.top_p,
@@ -96,11 +97,10 @@ class SelfDistillationTrainer(GKDTrainer):
         for batch in batches:
             batch["total_tokens"] = total
 
-        end = self.processing_class.eos_token_id
         answers = [s.response_token_ids for s in samples]
         lengths = torch.tensor([float(len(answer)) for answer in answers])
         limit = self.args.max_completion_length
-        truncated = torch.tensor([float(cut(answer, limit, end)) for answer in answers])
+        truncated = torch.tensor([float(cut(answer, limit, self.end_tokens)) for answer in answers])
         self.custom_metrics["train"]["response_length"].update(lengths)
         self.custom_metrics["train"]["truncated"].update(truncated)
         return batches

@@ -79,4 +79,11 @@ def same_task(profile: Profile, policy: Path) -> Path:
             f"the policy in '{policy.name}' has another vocabulary or chat template than "
             f"'{profile.task.base}'; give a policy that was trained from that base"
         )
+    ends, base_ends = (policies.end_tokens(path) for path in (policy, policies.base(profile)))
+    if ends != base_ends:
+        raise ValueError(
+            f"the policy in '{policy.name}' ends its answers with the tokens {sorted(ends)} and "
+            f"'{profile.task.base}' with {sorted(base_ends)}; give both the same eos_token_id in "
+            "generation_config.json"
+        )
     return policy

@@ -64,6 +64,8 @@ def reheat(
     profile = with_tau(profile, profile.reheat.tau if tau is None else tau)
     if direction not in ("forward", "reverse"):
         raise ValueError(f"direction is '{direction}' and must be 'forward' or 'reverse'")
+    if not isinstance(force, bool):
+        raise ValueError(f"force is {force!r} and must be True or False, as Python writes them")
     start = checks.same_task(profile, policies.check_policy(start))
     tau = profile.reheat.tau
     run = runs.open_run(
@@ -149,6 +151,10 @@ def checkpoints(run: Run) -> dict[int, Path]:
 def check_gate(profile: Profile, entropy: float) -> None:
     """ValueError unless a policy of this mean token entropy (nats) needs what tau would do."""
     threshold = profile.rl.collapse.entropy
+    if not math.isfinite(entropy):
+        raise ValueError(
+            f"the policy's mean token entropy is {entropy} nats, which no policy has; give another"
+        )
     if profile.reheat.tau > 1 and entropy > threshold:
         raise ValueError(
             f"the policy's mean token entropy is {entropy:.3f} nats, above rl.collapse.entropy "
@@ -172,6 +178,8 @@ def crossed(profile: Profile, entropy: float) -> bool:
 
 def diverged(profile: Profile, entropy: float) -> bool:
     """Whether heating took entropy (nats) out of the regime where it is under control (App. D)."""
+    if math.isnan(entropy):
+        return True
     return profile.reheat.tau > 1 and entropy > (profile.reheat.ceiling_entropy or math.inf)
 
 

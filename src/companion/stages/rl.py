@@ -7,7 +7,6 @@ roll out at, and nothing else: fresh optimizer, same warm-up, prompt order and n
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,9 +68,10 @@ def resume(
     """
     checks.settings(profile)
     temperature = profile.rl.rollout_temperature if temperature is None else temperature
-    if not 0 < temperature < math.inf:
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not (number and 0.01 <= temperature <= 100):
         raise ValueError(
-            f"temperature is {temperature} and must be a positive number, for example 1.2"
+            f"temperature is {temperature!r} and must be a number between 0.01 and 100, such as 1.2"
         )
     optimizer = _optimizer_of(collapse_run(profile), start) if keep_optimizer else None
     settings = _settings(profile, temperature) | {
