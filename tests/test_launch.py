@@ -14,7 +14,7 @@ import pytest
 
 from companion.params import ROOT
 from companion.stages.launch import _jobs as jobs_of
-from companion.stages.launch import launch, submission, write_script
+from companion.stages.launch import launch, passed_on, submission, write_script
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"
 
@@ -83,6 +83,16 @@ def test_a_job_finds_the_callers_data_and_models_but_no_token(tmp_path, monkeypa
     launch([sys.executable, "-c", show], {}, tmp_path / "verl.log", int, on_cluster=True)
     assert "['/my/data', '/my/hub', None]" in (tmp_path / "verl.log").read_text()
     assert not any("hf_secret" in file.read_text() for file in tmp_path.iterdir())
+
+
+SECRETS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGING_FACE_TOKEN", "COMPANION_KEY",
+           "HF_api_key", "COMPANION_PASSWORD", "HF_CLIENT_SECRET", "COMPANION_CREDENTIALS")  # fmt: skip
+
+
+def test_what_is_called_a_secret_is_not_passed_on():
+    needed = {"COMPANION_DATA_DIR": "/data", "HF_HOME": "/hub", "HF_HUB_OFFLINE": "1"}
+    own = needed | dict.fromkeys(SECRETS, "hf_secret") | {"PATH": "/bin"}
+    assert passed_on(own) == needed
 
 
 def test_the_words_that_submit_a_job():

@@ -160,6 +160,22 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert only["versions"] == record["versions"] and only["status"] == "finished"
 
 
+def test_where_runs_is_a_link_its_records_name_no_path_of_this_machine(root, tmp_path_factory):
+    away = tmp_path_factory.mktemp("elsewhere")
+    (root / "runs").symlink_to(away)
+    first = open_run(save_policy(root / "runs" / "made" / "policy"), steps=1)
+    with first.recording():
+        first.note_command(["x", f"--out={first.folder}"], {"LOG": f"{first.folder}/log"}, None)
+        save_policy(first.policy)
+    second = open_run(policies.check_policy(first.policy), steps=2)
+    with second.recording():
+        second.note_command(["x", f"--in={second.inputs['policy']}"], {}, None)
+    for run in (first, second):
+        assert run.record["inputs_from"]["policy"].startswith("runs/")
+        assert str(away) not in (run.folder / "run.json").read_text()
+        assert str(root) not in (run.folder / "run.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("fault", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")]
 )

@@ -40,7 +40,7 @@ def check_policy(folder: Path) -> Path:
     Looks at the configuration, the tokenizer's files and the head of every file of weights, without
     a framework. `load_policy` refuses what only loading tells.
     """
-    folder = folder.resolve()
+    folder = folder.absolute()  # not resolved: runs/ may be a link, and stays runs/ in run.json
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
         raise _no_policy(folder, f"it has no {' and no '.join(missing)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from companion.stages import keeper
 RAY = str(Path(sys.executable).with_name("ray"))
 PASSED_ON = ("COMPANION_", "HF_", "HUGGING_FACE_")
 """Prefixes of the caller's variables that a job of a cluster gets: where data and models lie."""
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-"""Not these: Ray's dashboard shows a job's environment. `hf auth login` keeps a token in HF_HOME."""
+SECRET = re.compile("TOKEN|KEY|SECRET|PASS|CREDENTIAL|AUTH")
+"""Not what is called so: Ray's dashboard shows a job's environment, and its script is a file.
+`hf auth login` keeps a token in HF_HOME."""
 
 
 def launch(
@@ -101,7 +103,7 @@ def passed_on(own: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in own.items()
-        if name.startswith(PASSED_ON) and name not in SECRETS
+        if name.startswith(PASSED_ON) and not SECRET.search(name.upper())
     }
 
 
