@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -163,7 +164,7 @@ class Run:
                 )
             before = self.record
             earlier = before.get("seconds", 0.0)
-            started = datetime.now(UTC)
+            started, began = datetime.now(UTC), time.monotonic()  # the clock may be set meanwhile
             here = provenance()
             this = {
                 **here["git"],
@@ -204,7 +205,7 @@ class Run:
                     | {
                         "result": result,
                         "outputs": made,
-                        "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                        "seconds": round(earlier + time.monotonic() - began, 1),
                         "tries": [*others, last | end],
                     }
                 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tqdm import tqdm
 
-from companion import hashes, params, policies, runs, tasks
+from companion import hashes, outputs, params, policies, runs, tasks
 from companion.schema import Profile
 from companion.stages import answers as engines
 from companion.stages.entropy import measure, token_entropy
@@ -144,7 +144,7 @@ def _sample(
         sampler = None
         for suite, asked in rows.groupby("suite", sort=False):
             part = run.folder / f"samples-{runs.slug(suite)}.parquet"
-            if not part.exists():
+            if not (part.exists() and outputs.opens(part)):
                 sampler = sampler or stack.enter_context(opened(policy, profile, engine))
                 answers = sampler(
                     asked["prompt"].tolist(),
