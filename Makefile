@@ -12,10 +12,10 @@ READY := $(VENV)/.ready-$(PLATFORM)
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce check test lab plan doctor figures verify publish base lock clean
+.PHONY: help setup reproduce check test test-slow lab plan doctor figures verify publish base lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  PLATFORM=cpu|gpu"
 
 setup: $(READY)  ## the virtual environment with the pinned packages
@@ -40,6 +40,9 @@ reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, 
 
 test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-slow: $(READY)  ## kills at random moments, in hours; appends to docs/kills.csv
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY)  ## lint, format, types, and the layers of src/companion; seconds
 	$(BIN)/ruff check .

@@ -56,8 +56,8 @@ def save_policy(folder, **tensors):
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "tokenizer.json"):
-        (folder / name).write_text("{}")
+    for name, text in (("config.json", '{"model_type": "qwen3"}'), ("tokenizer.json", "{}")):
+        (folder / name).write_text(text)
     weights = {name: torch.tensor(values) for name, values in tensors.items()}
     save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")
     return folder

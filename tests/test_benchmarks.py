@@ -264,6 +264,25 @@ def test_changed_content_is_refused_whatever_the_format(tmp_path) -> None:
         load("AIME24", tmp_path, tmp_path / "cache")
     (tmp_path / "cache" / benchmarks.LOCK).unlink()
     assert load("AIME24", tmp_path, tmp_path / "cache")[0][3].gold == "999"
+    for text in ("", "{", "[]"):
+        (tmp_path / "cache" / benchmarks.LOCK).write_text(text)
+        with pytest.raises(ValueError, match="lock.json' cannot be read; restore it, or remove it"):
+            load("AIME24", tmp_path, tmp_path / "cache")
+    (tmp_path / "cached").write_text("a file where the folder should be")
+    with pytest.raises(
+        ValueError, match="cache of data sets, .*cached', cannot be written .*; name"
+    ):
+        load("AIME24", tmp_path, tmp_path / "cached")
+
+
+@pytest.mark.parametrize("field", ["id", "problem", "answer"])
+@pytest.mark.parametrize("value", [{"a": 1}, [1], True])
+def test_rows_that_are_no_text_are_refused(tmp_path, field, value) -> None:
+    write(tmp_path, "AIME24", [row | {field: value} for row in hub_rows("AIME24")], ".jsonl")
+    with pytest.raises(
+        ValueError, match="AIME24 has rows whose .* is .* and must be text; restore"
+    ):
+        load("AIME24", tmp_path, tmp_path / "cache")
 
 
 # --- The hub --------------------------------------------------------------------------------

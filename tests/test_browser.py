@@ -11,15 +11,24 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from companion import params, tasks
+from companion.commands import reproduce
+from companion.exhibits import page
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.page import Placed
 from companion.params import ROOT
+from companion.study.roles import Evidence
+from companion.tasks import countdown
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SHOTS = ROOT / "runs" / "screenshots"
@@ -93,6 +102,59 @@ def requests(browser):
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
     ]
+
+
+HOSTILE = [
+    "<script>hacked=1</script>", "<img src=x onerror=hacked=1>", "<svg onload=hacked=1>",
+    "<svg><script>hacked=1</script></svg>", "<iframe srcdoc='<script>top.hacked=1</script>'></iframe>",
+    "<body onload=hacked=1>", "<details open ontoggle=hacked=1>", "<video><source onerror=hacked=1>",
+    "<input autofocus onfocus=hacked=1>", "<math><mtext></math><img src=x onerror=hacked=1>",
+    "<style>@import 'x'</style><img src=x onerror=hacked=1>", "<meta http-equiv=refresh content='0'>",
+    "<base href=//example.invalid>", "<a href='javascript:hacked=1'>x</a>",
+    "<!--><img src=x onerror=hacked=1>",
+    "{{ 7*7 }}{% for i in (1,) %}", "${hacked=1}", "\\(\\href{javascript:hacked=1}{x}\\)",
+    "\\boxed{\\text{<script>hacked=1</script>}}", "&lt;script&gt;hacked=1&lt;/script&gt;",
+]  # fmt: skip
+AROUND = ["{}", "</td></tr></table>{}", "</pre></div>{}", "</style></script>{}", "\"'>{}", "`{}`",
+          "]]>{}", "\u202e{}", "Answer: {}", "\\boxed{{{}}}"]  # fmt: skip
+
+
+def hostile():
+    """200 strings that begin a script wherever they are taken for HTML."""
+    return [around.format(text) for text in HOSTILE for around in AROUND]
+
+
+def test_no_hostile_string_runs_on_the_page_or_in_a_notebook(browser, tmp_path):
+    """As an answer that is graded, in a table's cells and names, in a sentence, as printed text."""
+    said = hostile()
+    assert len(set(said)) == 200
+    profile = params.load("qwen3-4b")
+    for golds in (["34"] * len(said), said):
+        judged = tasks.judge(profile, said, golds)
+        assert len(judged) == len(said) and not (golds[0] == "34" and judged["correct"].any())
+    assert countdown.judge(said, ["3 5 7 -> 36"] * len(said))["correct"].sum() == 0
+
+    table = pd.DataFrame({"answer": said, said[0]: said}, index=said)
+    sentence = " ".join(said)
+    shown = Shown(table=table, as_text=table, sentence=sentence, reported=table)
+    placed = Placed(Exhibit("x", said[1], "y", (), None), shown, Evidence(pd.DataFrame(
+        {"seed": [1], "role": ["x"], "key": [""], "run": [SimpleNamespace(name=said[2])]})))  # fmt: skip
+    cell = nbformat.v4.new_code_cell("show", outputs=[
+        *(nbformat.v4.new_output("display_data", data) for data in shown.displays()),
+        nbformat.v4.new_output("stream", text=sentence),
+    ])  # fmt: skip
+    notebook = tmp_path / "hostile.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
+    bound = tmp_path / "bound.html"
+    bound.write_text(reproduce.bind([notebook], "hostile"))
+    for file in (page.write(tmp_path, "smoke", [1], [placed]), bound):
+        browser.get(file.as_uri())
+        time.sleep(1)
+        assert browser.execute_script("return typeof window.hacked") == "undefined", file
+        cells = browser.execute_script(
+            "return [...document.querySelectorAll('td')].map(cell => cell.textContent)"
+        )
+        assert set(said) <= set(cells), file
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_the_weights_are_those_that_transformers_reads(policy):
     index = {"metadata": {}, "weight_map": dict.fromkeys(whole, "model-0.safetensors")}
     (policy / "model.safetensors.index.json").write_text(json.dumps(index))
     for file in (policy / "model.safetensors", policy / "model-0.safetensors"):
-        assert hashes.weights(policy) == [file]
+        assert list(hashes.weights(policy)) == [file]
         loaded = policies.load_policy(policy)[0].model.norm.weight
         assert torch.equal(loaded, load_file(file)["model.norm.weight"])
         (policy / "model.safetensors").unlink(missing_ok=True)

@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from companion.params import ROOT
-from companion.stages.launch import launch, submission, write_script
+from companion.stages.launch import _jobs as jobs_of
+from companion.stages.launch import launch, passed_on, submission, write_script
 
 SAY = "import os, sys; print(os.environ['WORD'], sys.argv[1:])"
 
@@ -82,6 +85,16 @@ def test_a_job_finds_the_callers_data_and_models_but_no_token(tmp_path, monkeypa
     assert not any("hf_secret" in file.read_text() for file in tmp_path.iterdir())
 
 
+SECRETS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGING_FACE_TOKEN", "COMPANION_KEY",
+           "HF_api_key", "COMPANION_PASSWORD", "HF_CLIENT_SECRET", "COMPANION_CREDENTIALS")  # fmt: skip
+
+
+def test_what_is_called_a_secret_is_not_passed_on():
+    needed = {"COMPANION_DATA_DIR": "/data", "HF_HOME": "/hub", "HF_HUB_OFFLINE": "1"}
+    own = needed | dict.fromkeys(SECRETS, "hf_secret") | {"PATH": "/bin"}
+    assert passed_on(own) == needed
+
+
 def test_the_words_that_submit_a_job():
     ray, *words = submission("run-1", Path("run/verl.sh"), {"WORD": "it's"})
     assert Path(ray).name == "ray" and words[:4] == ["job", "submit", "--submission-id", "run-1"]
@@ -105,6 +118,40 @@ def test_an_interrupt_stops_the_job(tmp_path):
     jobs = JobSubmissionClient(os.environ["RAY_ADDRESS"]).list_jobs()
     [job] = [job for job in jobs if (job.submission_id or "").startswith(tmp_path.name)]
     assert job.status == JobStatus.STOPPED
+
+
+def test_a_job_that_an_earlier_call_left_behind_is_stopped_first(tmp_path):
+    """Its caller was killed, and the lock is free: two would write to one folder."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    client = JobSubmissionClient(os.environ["RAY_ADDRESS"])
+    log, other = tmp_path / "verl.log", tmp_path / "elsewhere" / "verl.log"
+    left, theirs = (
+        client.submit_job(entrypoint="sleep 600", submission_id=f"{jobs_of(path)}left")
+        for path in (log, other)
+    )
+    launch([sys.executable, "-c", "print('alone')"], {}, log, int, on_cluster=True)
+    assert client.get_job_status(left) == JobStatus.STOPPED
+    assert client.get_job_status(theirs) in (JobStatus.PENDING, JobStatus.RUNNING)
+    client.stop_job(theirs)
+
+
+def test_a_node_ends_its_command_when_ray_kills_the_actor(tmp_path):
+    file = tmp_path / "pid"
+    command = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    words = [sys.executable, "-c", command]
+
+    def interrupt():
+        if file.exists() and file.read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch([*EVERYWHERE[:-2], *words], {}, tmp_path / "log", interrupt, on_cluster=True)
+    for _ in range(200):
+        if not psutil.pid_exists(int(file.read_text())):
+            return
+        time.sleep(0.1)
+    pytest.fail("it goes on")
 
 
 # --- Slurm ----------------------------------------------------------------------------------

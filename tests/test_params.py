@@ -1,5 +1,10 @@
 """A profile is typed; what is wrong with it is said in one sentence."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from companion import params
@@ -40,9 +45,17 @@ def test_extends_takes_the_parent_and_changes_only_what_it_names():
             {"reheat.tua": 1.2},
             "'reheat.tua' is no field of a profile; did you mean 'tau'",
         ),
-        ("laptop", {"reheat.tau": 0}, r"reheat.tau is 0: input should be greater than 0"),
+        (
+            "laptop",
+            {"reheat.tau": 0},
+            r"reheat.tau is 0: input should be greater than or equal to 0.01",
+        ),
         ("laptop", {"reheat.tau": 1}, "tau is 1.*use tau > 1 to reheat"),
-        ("laptop", {"reheat.tau": float("inf")}, "tau is inf and must be a positive number"),
+        (
+            "laptop",
+            {"reheat.tau": float("inf")},
+            "reheat.tau is inf: input should be a finite number",
+        ),
         ("laptop", {"rl.clip_low": "wide"}, "rl.clip_low is 'wide'"),
         ("laptop", {"rl.mini_batch_size": 7}, "rl.mini_batch_size is 7 and must divide"),
         ("laptop", {"rl.arms": ["+DAPO w/ RR"]}, r"rl: arms is .* must begin with '\+DAPO'"),
@@ -67,3 +80,23 @@ def test_a_missing_field_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(params, "ROOT", tmp_path)
     with pytest.raises(ValueError, match="'seed' is missing; add it to the profile"):
         params.load("half")
+
+
+def test_a_path_leads_to_the_same_place_in_every_folder(tmp_path):
+    """Frameworks run in a run's folder, the caller in another: what COMPANION_DATA_DIR says is one."""
+    assert params.place("x/y") == params.ROOT / "x" / "y"
+    assert params.place("~/y") == Path.home() / "y"
+    assert params.place(str(tmp_path)) == tmp_path
+    ask = (
+        "from companion import params; from companion.tasks import benchmarks; "
+        "print(benchmarks.folder_of(params.load('qwen3-4b').task))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", ask],
+        cwd=tmp_path,
+        env=os.environ | {"COMPANION_DATA_DIR": "data"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.strip() == str(params.ROOT / "data")

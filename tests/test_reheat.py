@@ -390,10 +390,16 @@ def test_batch_that_does_not_divide_is_refused(policy, tmp_path):
 
 
 def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, root, monkeypatch):
-    settings = profile(policy, reheat__keep_checkpoints=True, hardware__threads=1)
+    settings = profile(
+        policy,
+        reheat__keep_checkpoints=True,
+        reheat__max_steps=4,
+        task__train_problems=32,  # an epoch is two steps
+        hardware__threads=1,
+    )
     first = reheat.reheat(settings, policy)
     metrics = first.metrics
-    assert metrics["step"].tolist() == [0, 1, 2]
+    assert metrics["step"].tolist() == [0, 1, 2, 3, 4]
     assert metrics["token_entropy"].is_monotonic_increasing
     assert (metrics.loc[1:, ["kl", "grad_norm", "rollout_entropy"]] > 0).all(axis=None)
     assert metrics.loc[1:, "response_length"].between(1, 12).all()
@@ -404,27 +410,27 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
     assert first.result["token_entropy"] == pytest.approx(kept, abs=1e-6)
     assert not first.result["recovered"]
     assert first.record["environment"]["OMP_NUM_THREADS"]
-    assert reheat.checkpoints(first).keys() == {1, 2}
+    assert reheat.checkpoints(first).keys() == {1, 2, 3, 4}
     for checkpoint in reheat.checkpoints(first).values():
         load_policy(checkpoint)
 
-    # Once more elsewhere: Ctrl-C after the first step, then again as if killed in the second.
+    # Once more elsewhere: Ctrl-C amid the second epoch, then again as if killed in its last step.
     def interrupted(words, environment, log, report, **_) -> None:
         def watch() -> None:
             report()
-            if len((log.parent / "metrics.jsonl").read_text().splitlines()) > 1:
+            if len((log.parent / "metrics.jsonl").read_text().splitlines()) > 3:
                 raise KeyboardInterrupt
 
         launch(words, environment, log, watch)
 
-    monkeypatch.setattr(runs, "ROOT", root / "again")
+    monkeypatch.setattr(runs, "ROOT", root / "Zoë, #1=[]{} (a b)")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(reheat, "launch", interrupted)
         reheat.reheat(settings, policy)
-    [folder] = (root / "again").glob("runs/smoke/reheat-*")
+    [folder] = (root / "Zoë, #1=[]{} (a b)").glob("runs/smoke/reheat-*")
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(lines[:2]))
+    (folder / "metrics.jsonl").write_text("".join(lines[:4]) + '{"step": 4, "kl"')
     again = reheat.reheat(settings, policy)
     assert again.metrics.drop(columns="seconds").equals(metrics.drop(columns="seconds"))
     weights = [run.policy / "model.safetensors" for run in (first, again)]

@@ -9,7 +9,7 @@ import torch
 from conftest import save_policy
 from safetensors.torch import load_file
 
-from companion import params, policies, runs
+from companion import metrics, params, policies, runs
 from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
@@ -58,6 +58,30 @@ def test_every_override_is_a_key_of_verl_and_lands(engine):
     assert config.trainer.total_training_steps == 7
     assert config.trainer.resume_from_path == "runs/x/verl/global_step_4"
     assert config.companion.stop_entropy == 0.1
+
+
+ODD = "Zoë, #1=[]{} (a b)"
+"""A folder's name that is syntax in Hydra, in ms-swift's data sets, in globs and in shells."""
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "a b (1)", "x,y", "#1=[]{}", "it's", "a\\", "a\\'b", "~$:*?", "null", "1"]
+)
+def test_a_path_is_one_value_to_hydra(name):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = OverridesParser.create().parse_override(f"a.b={verl_command._word(Path(name))}")
+    assert override.value() == name and not override.is_sweep_override()
+
+
+def test_verl_reads_every_path_as_it_is():
+    folder, name = Path("/clone") / ODD, "x,y"
+    config = compose(words(profile(), start=folder / name, folder=folder, resume_from=folder))
+    assert config.trainer.default_local_dir == str(folder / "verl")
+    assert config.trainer.resume_from_path == str(folder)
+    assert config.data.train_files == str(folder / "train.parquet")
+    assert config.actor_rollout_ref.model.path == str(folder / name)
+    assert config.companion.profile == str(folder / "profile.json")
 
 
 def test_gpu_overrides_compose_and_name_no_cpu_adapter():
@@ -179,7 +203,7 @@ def fake_verl(run, entropies, killed_at=None):
 
     def launch(command, environment, log, report, **_):
         begin = [word for word in command if word.startswith("trainer.resume_from_path=")]
-        first = int(begin[0].rsplit("_", 1)[1]) if begin else 0
+        first = int(begin[0].rsplit("_", 1)[1].rstrip("'")) if begin else 0
         with (run.folder / "verl.jsonl").open("w") as file:
             for step in range(first + 1, max(entropies) + 1):
                 if step in entropies and step != killed_at:
@@ -250,7 +274,7 @@ def contents(folder):
 
 def test_a_second_call_leaves_a_training_that_runs_alone(run):
     with run.recording():
-        verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+        metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
         (run.folder / "verl.jsonl").write_text("{}\n")
         before = contents(run.folder)
         with pytest.raises(RuntimeError, match="is being made by another process"):
@@ -260,7 +284,7 @@ def test_a_second_call_leaves_a_training_that_runs_alone(run):
 
 def test_reading_a_study_leaves_an_interrupted_training_alone(run):
     run.folder.mkdir(parents=True)
-    verl_files._write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
+    metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
     before = contents(run.folder)
     with runs.finished_only(), pytest.raises(runs.NotFinished):
         rl._train(profile(), run, "plain", 1.0)
@@ -269,12 +293,37 @@ def test_reading_a_study_leaves_an_interrupted_training_alone(run):
 
 def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypatch):
     checkpoint(run, 2)
-    verl_files._write(
-        run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}]
-    )
+    metrics.write(run.folder / "metrics.jsonl", [{"step": 2, "reward": 0.0, "token_entropy": 0.4}])
     monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
     rl._train(profile(), run, "plain", 1.0)
     assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}
+
+
+@pytest.mark.parametrize("moment", ["copytree", "_trim", "rmtree"])
+def test_a_run_killed_between_its_last_step_and_its_end_is_only_ended(run, monkeypatch, moment):
+    """Before the policy is whole, before and amid trimming: nothing is trained again, or left."""
+    monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
+    place, calls = (rl if moment == "_trim" else shutil), []
+    real = getattr(place, moment)
+
+    def killed(*args, **kwargs):
+        if moment == "_trim" or args[0].name in ("huggingface", "global_step_2"):
+            if moment == "copytree":
+                args[1].mkdir(parents=True)
+            calls.append(args)
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, moment, killed)
+        rl._train(profile(), run, "plain", 1.0)
+    assert calls and not run.finished
+    monkeypatch.setattr(rl, "launch", lambda *_, **__: pytest.fail("verl was started"))
+    rl._train(profile(), run, "plain", 1.0)
+    assert run.finished and run.result == {"step": 4, "token_entropy": 0.4, "collapsed": True}
+    assert list(run.metrics["step"]) == [0, 1, 2, 3, 4]
+    assert (run.policy / "config.json").read_text() == "4"
+    assert [folder.name for folder in (run.folder / "verl").iterdir()] == ["global_step_4"]
 
 
 def test_optimizer_is_kept_only_for_the_collapse_runs_own_policy(run):
@@ -317,7 +366,7 @@ def test_dynamic_sampling_replaces_groups_that_agree(tmp_path, monkeypatch):
 
 def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_path, monkeypatch):
     """A fresh optimizer's first step warms up from 0; a kept one is past that. Same rollouts."""
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path / ODD)
     profile = params.load("smoke", TINY)
     collapse = rl.collapse(profile)
     fresh = rl.resume(profile, collapse.policy, arm="+DAPO")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import save_policy
 
-from companion import params, policies, provenance, runs
+from companion import metrics, params, policies, provenance, runs
 
 
 @pytest.fixture
@@ -160,6 +160,22 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert only["versions"] == record["versions"] and only["status"] == "finished"
 
 
+def test_where_runs_is_a_link_its_records_name_no_path_of_this_machine(root, tmp_path_factory):
+    away = tmp_path_factory.mktemp("elsewhere")
+    (root / "runs").symlink_to(away)
+    first = open_run(save_policy(root / "runs" / "made" / "policy"), steps=1)
+    with first.recording():
+        first.note_command(["x", f"--out={first.folder}"], {"LOG": f"{first.folder}/log"}, None)
+        save_policy(first.policy)
+    second = open_run(policies.check_policy(first.policy), steps=2)
+    with second.recording():
+        second.note_command(["x", f"--in={second.inputs['policy']}"], {}, None)
+    for run in (first, second):
+        assert run.record["inputs_from"]["policy"].startswith("runs/")
+        assert str(away) not in (run.folder / "run.json").read_text()
+        assert str(root) not in (run.folder / "run.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("fault", "status"), [(KeyboardInterrupt, "interrupted"), (OSError, "failed")]
 )
@@ -222,6 +238,64 @@ def test_a_run_is_made_by_one_process_at_a_time(root, policy):
     assert run.finished
 
 
+def test_half_a_line_of_a_killed_writer_is_not_a_step(root, policy):
+    run = open_run(policy)
+    run.folder.mkdir(parents=True)
+    path = run.folder / "metrics.jsonl"
+    for half in ('{"step": 2, "kl', '{"step": 2}', "\0\0\0"):
+        path.write_text('{"step": 0}\n{"step": 1}\n' + half)
+        assert run.metrics["step"].tolist() == [0, 1]
+        metrics.append(path, {"step": 2})
+        assert path.read_text() == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize(("line", "wrong"), [
+    ('{"step": 1}', "goes from step 1 to 1"), ('{"step": 0}', "goes from step 1 to 0"),
+    ("{", "is '{', which is no JSON object with a step"),
+    ('{"kl": 1}', "which is no JSON object with a step"),
+    ("[1]", "which is no JSON object with a step"), ("", "is '', which is no JSON"),
+    ('{"step": "2"}', "which is no JSON object with a step"), ("\0\0", "which is no JSON object"),
+])  # fmt: skip
+def test_metrics_whose_steps_do_not_increase_are_refused(root, policy, line, wrong):
+    """Two trainers in one folder would have written 0,1,2,3,4,1,2,3,4."""
+    run = open_run(policy)
+    run.folder.mkdir(parents=True)
+    path = run.folder / "metrics.jsonl"
+    path.write_text(f'{{"step": 0}}\n{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    for use in (lambda: run.metrics, lambda: metrics.read(path)):
+        with pytest.raises(ValueError, match=rf"line 3 of '.*metrics.jsonl' .*{wrong}.* restore"):
+            use()
+
+
+def test_no_step_is_written_twice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics.append(path, {"step": 1})
+    for put in (lambda: metrics.append(path, {"step": 1}), lambda: metrics.write(path, [{"x": 1}])):
+        with pytest.raises(ValueError, match="restore the file"):
+            put()
+        assert metrics.read(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\0\0\0", "\x80"])
+def test_a_record_that_is_none_is_named(root, policy, text):
+    run = open_run(policy)
+    run.folder.mkdir(parents=True)
+    (run.folder / "run.json").write_bytes(text.encode("latin-1"))
+    for use in (lambda: run.finished, lambda: runs.read_run(run.folder)):
+        with pytest.raises(ValueError, match=rf"{run.name}/run.json' is no record .* remove its"):
+            use()
+
+
+def test_runs_that_cannot_be_written_are_one_sentence(root, policy):
+    run = open_run(policy)
+    (root / "runs").write_text("a file where the folder should be")
+    with pytest.raises(
+        ValueError, match=rf"^'runs/smoke/{run.name}' cannot be written \(.*; allow"
+    ):
+        with run.recording():
+            pytest.fail("made")
+
+
 def test_run_json_is_never_half_written(root, policy, monkeypatch):
     run = open_run(policy)
     with run.recording():
@@ -240,7 +314,9 @@ def test_run_json_is_never_half_written(root, policy, monkeypatch):
 def test_a_folder_that_is_no_policy_is_refused(policy, name):
     assert policies.check_policy(policy) == policy
     (policy / name).unlink()
-    with pytest.raises(ValueError, match=r"is no policy: it has no (config|tokenizer|model)"):
+    with pytest.raises(
+        ValueError, match=r"is no policy: it has (no (config|tokenizer)|neither model)"
+    ):
         policies.check_policy(policy)
 
 

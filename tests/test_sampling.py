@@ -1,16 +1,18 @@
 """What is sampled is what the policy says: against teacher-forced log-probs and exact frequencies."""
 
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from companion import params
+from companion import params, policies
 from companion.params import ROOT
 from companion.policies import encode_prompts, load_policy
 from companion.schema import Hardware
-from companion.stages import entropy, vllm_engine
+from companion.stages import checks, entropy, vllm_engine
 from companion.stages.answers import cut
 from companion.stages.engines import opened
 from companion.stages.sampling import _draw, sample
@@ -28,7 +30,7 @@ def policy():
 
 def draw(policy, prompts, **changes):
     model, tokenizer = policy
-    return sample(model, prompts, end_token=tokenizer.eos_token_id, **(SETTINGS | changes))
+    return sample(model, prompts, end_tokens={tokenizer.eos_token_id}, **(SETTINGS | changes))
 
 
 @torch.inference_mode()
@@ -60,8 +62,9 @@ def test_an_answer_is_cut_where_it_did_not_end(policy, limit):
     answers = draw(policy, prompts, max_new_tokens=limit)
     assert any(answers.ended) == (limit > 1)
     end = policy[1].eos_token_id
-    assert [not cut(tokens, limit, end) for tokens in answers.tokens] == answers.ended
-    assert cut([end, 5, 6], 3, end) and not cut([5, 6, end], 3, end) and not cut([5, 6], 3, end)
+    assert [not cut(tokens, limit, {end}) for tokens in answers.tokens] == answers.ended
+    assert cut([end, 5, 6], 3, {end}) and not cut([5, 6, end], 3, {end})
+    assert not cut([5, 6, end], 3, {1, end}) and not cut([5, 6], 3, {end})
 
 
 def test_an_answer_does_not_depend_on_its_neighbours_length(policy):
@@ -182,3 +185,22 @@ def test_a_draw_at_the_very_end_takes_a_token_that_has_probability():
     probs = torch.tensor([[0.25, 0.75, 0.0, 0.0]])
     for uniform, token in ((0.0, 0), (0.3, 1), (1.0, 1)):  # 1.0: what rounding makes of just below
         assert _draw(probs, 1.0, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
+
+
+def test_every_engine_ends_with_every_end_token_that_a_policy_lists(tmp_path):
+    """As Qwen3's generation_config does. Also in what counts cut answers, and in `same_task`."""
+    folder = shutil.copytree(POLICY, tmp_path / "policy")
+    own = policies.load_tokenizer(POLICY).eos_token_id
+    assert policies.end_tokens(POLICY) == {own}
+    path = folder / "generation_config.json"
+    other = policies.load_tokenizer(POLICY).convert_tokens_to_ids("yes")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [own, other]}))
+    assert policies.end_tokens(folder) == {own, other}
+    settings = params.load("smoke", {"entropy.prompts": 20})
+    with opened(folder, settings, "transformers") as sampler:
+        answers = sampler(PROMPTS, **SETTINGS)
+    ended = [row for row, ended in zip(answers.tokens, answers.ended, strict=True) if ended]
+    assert other in {row[-1] for row in ended} <= {own, other}
+    assert not any({own, other} & set(row[:-1]) for row in answers.tokens)
+    with pytest.raises(ValueError, match="ends its answers with the tokens .* give both the same"):
+        checks.same_task(settings, folder)

@@ -108,7 +108,7 @@ def of_transformers_sampler(_):
     drawn = sampling.sample(
         model,
         policies.encode_prompts(tokenizer, QUESTIONS),
-        end_token=tokenizer.eos_token_id,
+        end_tokens={tokenizer.eos_token_id},
         max_new_tokens=24,
         temperature=1.2,
         top_p=0.95,

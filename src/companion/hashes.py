@@ -62,27 +62,36 @@ def text_hash(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def weights(policy: Path) -> list[Path]:
+def weights(policy: Path) -> dict[Path, set[str]]:
     """The files that hold a policy's tensors: the one, or else those that the index names.
+
+    Each with the tensors that the index says it holds; without an index that is not said.
 
     That is transformers' order (5.10, modeling_utils.py:595).
 
     Raises:
-        ValueError: none, or one that the index names is missing.
+        ValueError: none, or one that the index names is missing, or that is no index.
     """
     if (policy / WEIGHTS).exists():
-        return [policy / WEIGHTS]
+        return {policy / WEIGHTS: set()}
     if not (policy / SHARDS).exists():
         raise ValueError(
             f"'{portable(str(policy))}' is no policy: it has neither {WEIGHTS} nor {SHARDS}; "
             "give a Hugging Face folder"
         )
-    names = sorted(set(json.loads((policy / SHARDS).read_text())["weight_map"].values()))
-    if missing := [name for name in names if not (policy / name).exists()]:
+    files: dict[Path, set[str]] = {}
+    try:
+        for tensor, name in json.loads((policy / SHARDS).read_text())["weight_map"].items():
+            files.setdefault(policy / name, set()).add(tensor)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"'{portable(str(policy / SHARDS))}' does not say which file has which tensor; restore it"
+        ) from None
+    if missing := [file.name for file in sorted(files) if not file.exists()]:
         raise ValueError(
             f"'{portable(str(policy))}' has no {missing[0]}, which its {SHARDS} names; restore it"
         )
-    return [policy / name for name in names]
+    return dict(sorted(files.items()))
 
 
 def tensors(file: Path) -> tuple[dict[str, dict[str, Any]], int]:

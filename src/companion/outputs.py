@@ -43,16 +43,18 @@ def shortfall(path: Path, expected: Mapping[str, Any], *, wholly: bool = False) 
         return "is missing"
     if (size := path.stat().st_size) != expected["bytes"]:
         return f"has {size} of {expected['bytes']} bytes"
-    if not _opens(path):
+    if not opens(path):
         return "cannot be read"
     if wholly and file_hash(path) != expected["sha256"]:
         return "has another content than when it was made"
     return None
 
 
-def _opens(path: Path) -> bool:
+def opens(path: Path) -> bool:
     """Whether a parquet or safetensors file has its frame; any other file does."""
     if path.suffix == ".parquet":
+        if path.stat().st_size < 12:
+            return False
         with path.open("rb") as file:
             begin = file.read(4)
             file.seek(-8, 2)

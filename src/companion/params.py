@@ -22,6 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository: `params/`, `results/` and `runs/` are found beside `src/`."""
 
 
+def place(path: str) -> Path:
+    """Where a path of a profile or of the environment leads, in whatever folder a process runs.
+
+    ~ is the user's home; what is relative lies below the repository.
+    """
+    return ROOT / Path(path).expanduser()
+
+
 def profiles() -> list[str]:
     """Names of the profiles that exist."""
     return sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
@@ -128,5 +136,7 @@ def _sentence(error: ValidationError) -> str:
         return f"'{field}' is missing; add it to the profile"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
+        if message.startswith("is "):
+            return f"{field} {message}"
         return f"{field}: {message}" if field else message
     return f"{field} is {first['input']!r}: {message[0].lower()}{message[1:]}"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from companion.params import ROOT
-from companion.provenance import portable
+from companion import hashes
+from companion.params import place
+from companion.provenance import first_line, portable
 from companion.schema import Profile
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+FAMILY = "qwen3"
+"""The model_type whose form is relied upon: ms-swift's command, the final norm that `scaling` divides,
+the plain output head that `reading` applies."""
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 """What a policy needs of a hub's repository: weights, configuration, tokenizer."""
 
@@ -25,21 +30,46 @@ def base(profile: Profile) -> Path:
         ValueError: the folder is no policy.
         RuntimeError: neither a folder nor to be had from the hub.
     """
-    folder = ROOT / profile.task.base
+    folder = place(profile.task.base)
     return check_policy(folder if folder.is_dir() else _download(profile.task.base))
 
 
 def check_policy(folder: Path) -> Path:
-    """`folder`, made absolute, if it holds weights, config and tokenizer; else ValueError."""
-    folder = folder.resolve()
-    needed = ("config.json", "tokenizer.json", "model*.safetensors")
-    missing = [name for name in needed if not list(folder.glob(name))]
+    """`folder`, made absolute, if a whole policy lies there; ValueError in one sentence otherwise.
+
+    Looks at the configuration, the tokenizer's files and the head of every file of weights, without
+    a framework. `load_policy` refuses what only loading tells.
+    """
+    folder = folder.absolute()  # not resolved: runs/ may be a link, and stays runs/ in run.json
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
-        raise ValueError(
-            f"'{portable(str(folder))}' is no policy: it has no {' and no '.join(missing)}; "
-            "give a Hugging Face folder saved with its tokenizer"
+        raise _no_policy(folder, f"it has no {' and no '.join(missing)}")
+    for path in sorted(folder.glob("*.json")):
+        try:
+            if not isinstance(json.loads(path.read_text()), dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
+            raise _no_policy(folder, f"its {path.name} cannot be read ({error})") from None
+    for file, names in hashes.weights(folder).items():
+        if absent := sorted(names - hashes.tensors(file)[0].keys()):
+            raise _no_policy(
+                folder, f"its {file.name} has no {absent[0]}, which {hashes.SHARDS} says it holds"
+            )
+    family = json.loads((folder / "config.json").read_text()).get("model_type")
+    if family != FAMILY:
+        raise _no_policy(
+            folder,
+            f"its model_type is '{family}', whose final norm and output head may have another form "
+            f"than {FAMILY}'s",
         )
     return folder
+
+
+def _no_policy(folder: Path, why: str) -> ValueError:
+    return ValueError(
+        f"'{portable(str(folder))}' is no policy: {why}; give a whole Hugging Face folder of a "
+        f"{FAMILY} model, saved with its tokenizer"
+    )
 
 
 def load_policy(
@@ -49,19 +79,67 @@ def load_policy(
 
     Args:
         dtype: of the weights; fp32 on CPU and bf16 on a GPU if None.
+
+    Raises:
+        ValueError: it does not load, weights are missing, not finite or of another shape than its
+            configuration says, or its tokenizer knows tokens that it does not.
     """
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # a bar for loading three megabytes
     gpu = torch.cuda.is_available()
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype or (torch.bfloat16 if gpu else torch.float32),
-        attn_implementation="sdpa",
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    check_policy(folder)
+    tokenizer = load_tokenizer(folder)
+    try:
+        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype or (torch.bfloat16 if gpu else torch.float32),
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, as what is missing is
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a library says of a file that it cannot use
+        raise _no_policy(folder, f"it does not load ({first_line(error)})") from None
+    wrong = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
+    if wrong:
+        raise _no_policy(folder, f"it has no {wrong[0]} of the shape that its config.json says")
+    if broken := [name for name, w in model.named_parameters() if not w.isfinite().all()]:
+        raise _no_policy(folder, f"its {broken[0]} holds what is no finite number")
+    if len(tokenizer) > model.config.vocab_size:
+        raise _no_policy(
+            folder,
+            f"its tokenizer has {len(tokenizer)} tokens and its weights {model.config.vocab_size}",
+        )
     return model.eval().to("cuda:0" if gpu else "cpu"), tokenizer
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer; ValueError if it does not load, or cannot put or end a question."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # whatever a library says of a file that it cannot use
+        raise _no_policy(folder, f"its tokenizer does not load ({first_line(error)})") from None
+    if not tokenizer.chat_template:
+        raise _no_policy(folder, "its tokenizer has no chat template")
+    if tokenizer.eos_token_id is None:
+        raise _no_policy(folder, "its tokenizer has no end token")
+    return tokenizer
+
+
+def end_tokens(folder: Path) -> frozenset[int]:
+    """Every token that ends an answer: the tokenizer's, and those of generation_config.json.
+
+    Qwen3 lists two. All engines end with all of them, and so does what counts cut answers.
+    """
+    path = folder / "generation_config.json"
+    listed = json.loads(path.read_text()).get("eos_token_id") if path.exists() else []
+    named = listed if isinstance(listed, list) else [listed]
+    return frozenset({load_tokenizer(folder).eos_token_id, *named} - {None})
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
@@ -91,8 +169,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
     except unreachable as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RuntimeError(
             f"task.base is '{name}', which is no folder here and cannot be loaded from the "
-            f"Hugging Face hub ({reason}); check the name and the network, or name a local folder"
+            f"Hugging Face hub ({first_line(error)}); check the name and the network, or name "
+            "a local folder"
         ) from None

@@ -85,3 +85,9 @@ def _hardware() -> dict[str, Any]:
 def portable(text: str) -> str:
     """Without this machine's paths: relative to the repository, `python` for the interpreter."""
     return text.replace(sys.executable, "python").replace(f"{ROOT}/", "").replace(str(ROOT), ".")
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, as a part of a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from companion import outputs
+from companion import metrics, outputs
 from companion.hashes import content_hash
 from companion.params import ROOT
 from companion.provenance import portable, provenance
@@ -107,8 +110,10 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """metrics.jsonl, one row a line."""
-        return pd.read_json(self.folder / "metrics.jsonl", lines=True)
+        """metrics.jsonl, one row a line; ValueError if its steps do not increase."""
+        return pd.read_json(
+            StringIO("".join(metrics.lines(self.folder / "metrics.jsonl"))), lines=True
+        )
 
     @property
     def result(self) -> dict[str, Any]:
@@ -137,12 +142,20 @@ class Run:
             NotFinished: within `finished_only`.
         """
         self.check_may_be_made()
-        self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # A trainer holds it, too, so that none begins beside one that this process left behind.
+            lock = FileLock(
+                self.folder / ".lock", on_acquired=lambda fd: os.set_inheritable(fd, True)
+            ).acquire(timeout=0)
         except Timeout:
             raise RuntimeError(
                 f"run {self.name} is being made by another process; wait for it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise ValueError(
+                f"'{portable(str(self.folder))}' cannot be written ({error.strerror}); allow it, or "
+                "let runs/ be a link to a folder of yours"
             ) from None
         with lock:
             if self.finished:
@@ -151,7 +164,7 @@ class Run:
                 )
             before = self.record
             earlier = before.get("seconds", 0.0)
-            started = datetime.now(UTC)
+            started, began = datetime.now(UTC), time.monotonic()  # the clock may be set meanwhile
             here = provenance()
             this = {
                 **here["git"],
@@ -192,7 +205,7 @@ class Run:
                     | {
                         "result": result,
                         "outputs": made,
-                        "seconds": round(earlier + (ended - started).total_seconds(), 1),
+                        "seconds": round(earlier + time.monotonic() - began, 1),
                         "tries": [*others, last | end],
                     }
                 )
@@ -267,7 +280,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _no_record(path: Path, why: object) -> ValueError:
     return ValueError(
-        f"'{portable(str(path))}' is no record of a run ({why}); restore it, or name another folder"
+        f"'{portable(str(path))}' is no record of a run ({why}); restore it, or remove its "
+        "folder if the run can be made again"
     )
 
 

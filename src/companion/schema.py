@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,12 +13,32 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
+Temperature = Annotated[float, Field(ge=0.01, le=100)]
+"""Below it logits overflow, and vLLM takes the likeliest token; above it nothing is left of them."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""numpy's and transformers' range."""
+
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's and papermill's true and false, which pydantic would take for 1 and 0."""
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise ValueError(
+                f"is {str(value).lower()}, which stands for true or false; give a value"
+            )
+        return value
 
 
 class Hardware(Section):
@@ -46,7 +67,7 @@ class Task(Section):
 
     name: Literal["countdown", "math"]
     base: str
-    """The base policy: a folder below the repository, or a model of the Hugging Face hub."""
+    """The base policy: a folder, below the repository if relative, or a model of the hub."""
     collapsed: str | None = None
     """A shipped collapsed policy, used when no collapse run of this profile is finished."""
     data: str | None = None
@@ -112,7 +133,7 @@ class RL(Section):
     max_response_tokens: PositiveInt
     overlong_buffer_tokens: NonNegativeInt
     overlong_penalty: NonNegativeFloat
-    rollout_temperature: PositiveFloat
+    rollout_temperature: Temperature
     rollout_top_p: PositiveFloat = Field(le=1)
     rollout_engine: Literal["transformers", "vllm"]
     dynamic_sampling: bool
@@ -121,7 +142,7 @@ class RL(Section):
     collapse: Collapse
     continued_steps: PositiveInt
     """RL steps of every arm that branches from the collapsed policy."""
-    rr_temperature: PositiveFloat
+    rr_temperature: Temperature
     """Rollout temperature of the rollout-reheating arm (RR)."""
     arms: list[Arm]
     """What is continued from the collapsed policy; plain DAPO, which all are compared with, leads."""
@@ -140,7 +161,7 @@ class RL(Section):
 class Reheat(Section):
     """ms-swift GKD (Table 4)."""
 
-    tau: PositiveFloat
+    tau: Temperature
     optimizer: Literal["adamw", "sgd"]
     """The method's is AdamW; plain SGD shows the gradients' scale, which AdamW cancels (Fig. 7)."""
     learning_rate: PositiveFloat
@@ -186,7 +207,7 @@ class Evaluation(Section):
     """Sampling of the held-out suites (Table 5)."""
 
     samples: PositiveInt
-    temperature: PositiveFloat
+    temperature: Temperature
     top_p: PositiveFloat = Field(le=1)
     max_new_tokens: PositiveInt
     engine: Literal["transformers", "vllm"]
@@ -203,9 +224,9 @@ class Analysis(Section):
     """Answers to each, at T = 1."""
     checkpoints: PositiveInt = Field(ge=2)
     """Reheating checkpoints looked at, evenly spaced, the first and the last among them."""
-    taus: list[PositiveFloat]
+    taus: list[Temperature]
     """Teacher temperatures compared (Fig. 8)."""
-    cooling_tau: PositiveFloat = Field(lt=1)
+    cooling_tau: Temperature = Field(lt=1)
     """The sharpening teacher's temperature (App. E)."""
     sgd_learning_rate: PositiveFloat
     """Of the plain-SGD control (Fig. 7)."""
@@ -223,7 +244,7 @@ class Analysis(Section):
 class Profile(Section):
     name: str
     about: str
-    seed: NonNegativeInt
+    seed: Seed
     hardware: Hardware
     task: Task
     rl: RL
@@ -246,8 +267,10 @@ class Profile(Section):
 
 def check_tau(tau: float) -> float:
     """`tau` if it can reheat (> 1) or cool (< 1) a policy; ValueError otherwise."""
-    if not tau > 0 or tau == float("inf"):
-        raise ValueError(f"tau is {tau} and must be a positive number, for example 1.2")
+    if isinstance(tau, bool) or not isinstance(tau, int | float) or not tau > 0 or tau == math.inf:
+        raise ValueError(f"tau is {tau!r} and must be a positive number, for example 1.2")
+    if not 0.01 <= tau <= 100:
+        raise ValueError(f"tau is {tau} and must lie between 0.01 and 100, for example 1.2")
     if tau == 1:
         raise ValueError(
             "tau is 1, which makes the teacher the student itself and leaves nothing to learn; "

@@ -18,6 +18,8 @@ import ray
 from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from companion.stages import keeper
+
 
 @ray.remote
 class Node:
@@ -28,8 +30,10 @@ class Node:
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
     def run(self, words: list[str], variables: dict[str, str]) -> int:
-        """The command's exit status."""
-        return subprocess.run(words, env=os.environ | variables).returncode
+        """The command's exit status; it ends with this actor, which Ray kills with its job."""
+        return subprocess.Popen(
+            keeper.command(words), env=os.environ | variables, stdin=subprocess.PIPE
+        ).wait()
 
 
 def run(nodes: int, gpus_per_node: int, words: list[str]) -> int:

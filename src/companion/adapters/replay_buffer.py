@@ -7,10 +7,12 @@ share: it counts the answers as long as the longest of the batch (ppo/metric_uti
 there is always one.
 """
 
+from pathlib import Path
+
 import transfer_queue
-from transformers import AutoTokenizer
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from companion.policies import end_tokens
 from companion.stages.answers import cut
 
 
@@ -31,12 +33,12 @@ class CountingReplayBuffer(ReplayBuffer):
             **given,
         )
         self.limit = sampler_kwargs.max_response_tokens
-        self.end_token = AutoTokenizer.from_pretrained(sampler_kwargs.policy).eos_token_id
+        self.end_tokens = end_tokens(Path(sampler_kwargs.policy))
 
     def sample(self, **asked):
         batch, metrics = super().sample(**asked)
         responses = transfer_queue.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"]
         )["responses"]
-        cuts = [cut(row.tolist(), self.limit, self.end_token) for row in responses.unbind()]
+        cuts = [cut(row.tolist(), self.limit, self.end_tokens) for row in responses.unbind()]
         return batch, metrics | {"response/truncated": sum(cuts) / len(cuts)}

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry
 
 from companion.adapters import verl_loss  # noqa: F401  registers the loss
+from companion.policies import end_tokens
 from companion.stages.answers import Answers
 from companion.stages.sampling import sample
 
@@ -45,6 +47,7 @@ class BatchRollout(BaseRollout):
         self.model = AutoModelForCausalLM.from_pretrained(
             self.model_config.local_path, dtype=torch.float32, attn_implementation="sdpa"
         ).eval()
+        self.end_tokens = end_tokens(Path(self.model_config.local_path))
 
     async def update_weights(self, weights, **_):
         state = {name: tensor.detach() for name, tensor in weights}
@@ -63,7 +66,7 @@ class BatchRollout(BaseRollout):
         return sample(
             self.model,
             prompts,
-            end_token=self.model_config.tokenizer.eos_token_id,
+            end_tokens=self.end_tokens,
             max_new_tokens=self.config.response_length,
             seed=seed,
             **sampling,

@@ -26,9 +26,10 @@ from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
 from transformers.modeling_utils import unwrap_model
 
+from companion import metrics
 from companion.distillation import self_distillation, through_head
 from companion.objective import Direction
-from companion.policies import encode_prompts
+from companion.policies import encode_prompts, end_tokens
 from companion.schema import Profile
 from companion.stages.answers import cut
 from companion.stages.entropy import entropy_row, token_entropy
@@ -47,6 +48,7 @@ class SelfDistillationTrainer(GKDTrainer):
         super().__init__(*args, **kwargs)
         profile, self.direction = read_plan(self.args.output_dir)
         self.tau, self.through_head = profile.reheat.tau, profile.reheat.through_head
+        self.end_tokens = end_tokens(Path(self.model.model_info.model_dir))
 
     def _prepare_vllm_engine(self):
         """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
@@ -71,7 +73,7 @@ class SelfDistillationTrainer(GKDTrainer):
         answers = sample(
             self.model.eval(),
             encode_prompts(tokenizer, [s.messages[-1]["content"] for s in samples]),
-            end_token=tokenizer.eos_token_id,
+            end_tokens=self.end_tokens,
             max_new_tokens=self.args.max_completion_length,
             temperature=self.args.temperature,
             top_p=self.args.top_p,
@@ -96,11 +98,10 @@ class SelfDistillationTrainer(GKDTrainer):
         for batch in batches:
             batch["total_tokens"] = total
 
-        end = self.processing_class.eos_token_id
         answers = [s.response_token_ids for s in samples]
         lengths = torch.tensor([float(len(answer)) for answer in answers])
         limit = self.args.max_completion_length
-        truncated = torch.tensor([float(cut(answer, limit, end)) for answer in answers])
+        truncated = torch.tensor([float(cut(answer, limit, self.end_tokens)) for answer in answers])
         self.custom_metrics["train"]["response_length"].update(lengths)
         self.custom_metrics["train"]["truncated"].update(truncated)
         return batches
@@ -167,6 +168,16 @@ class MeasureAndStop(TrainerCallback):
         self.profile, _ = read_plan(args.output_dir)
         self.row: dict[str, float] = {}
 
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs) -> None:
+        """Let a resumed trainer go on with the prompts where it was.
+
+        TRL's RepeatSampler (0.29.1, trainer/utils.py) shuffles every epoch by one generator, which
+        begins again with the process; here it draws the epochs that are over once more.
+        """
+        for _ in range(int(state.epoch or 0)):
+            for _ in train_dataloader.batch_sampler:
+                pass
+
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         self.begun = time.monotonic()
 
@@ -199,8 +210,7 @@ class MeasureAndStop(TrainerCallback):
 
     def _write(self, args, state) -> None:
         if state.is_world_process_zero:
-            with (Path(args.output_dir).parent / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(self.row) + "\n")
+            metrics.append(Path(args.output_dir).parent / "metrics.jsonl", self.row)
 
 
 def keep_policies_alone(folder: Path) -> None:

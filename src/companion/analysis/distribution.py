@@ -13,7 +13,7 @@ from torch import Tensor
 from companion import objective
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
-from companion.policies import encode_prompts, load_policy
+from companion.policies import encode_prompts, end_tokens, load_policy
 from companion.runs import Run
 from companion.schema import Profile
 from companion.stages.entropy import entropy_prompts
@@ -111,7 +111,7 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     answers = sample(
         model,
         encoded,
-        end_token=tokenizer.eos_token_id,
+        end_tokens=end_tokens(policy),
         max_new_tokens=profile.evaluation.max_new_tokens,
         temperature=1.0,
         top_p=0.01,

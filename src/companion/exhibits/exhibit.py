@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Shown:
             shown += [_words(f"`{name}`"), _frame(text.show(table))]
         if self.reported is not None:
             shown += [_words("The paper:"), _frame(self.reported)]
-        return shown + ([_words(f"> {self.sentence}")] if self.sentence else [])
+        return shown + ([_words(self.sentence, "> ")] if self.sentence else [])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -96,5 +97,6 @@ def _frame(table: pd.DataFrame) -> dict[str, str]:
     return {"text/html": table.to_html(), "text/plain": table.to_string()}
 
 
-def _words(words: str) -> dict[str, str]:
-    return {"text/markdown": words, "text/plain": words}
+def _words(words: str, mark: str = "") -> dict[str, str]:
+    """Words of ours or of a run's labels: none of them is HTML, which Markdown would let through."""
+    return {"text/markdown": mark + html.escape(words, quote=False), "text/plain": mark + words}

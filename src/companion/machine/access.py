@@ -11,7 +11,7 @@ from pathlib import Path
 
 from companion import policies, schema, tasks
 from companion.machine.facts import together
-from companion.params import ROOT
+from companion.params import place
 from companion.tasks import benchmarks
 from companion.tasks.sources import BENCHMARKS, Source
 
@@ -26,8 +26,8 @@ UNKNOWN = "not on the hub by this name, or private"
 
 def to_model(base: str) -> tuple[bool, str]:
     """A profile's task.base."""
-    if (ROOT / base).is_dir():
-        return _policy(ROOT / base, "a local folder")
+    if place(base).is_dir():
+        return _policy(place(base), "a local folder")
     name, _, revision = base.partition("@")
     cached = _in_cache(name, revision or None)
     if cached:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from companion.params import ROOT
+from companion.params import place
 from companion.schema import Profile
 
 GIB = 2**30
@@ -91,7 +91,7 @@ FIELDS = (
 
 def shape(base: str) -> Shape:
     """The shape of a task.base; ValueError for a hub's model not known here, or no Qwen3."""
-    config = ROOT / base / "config.json"
+    config = place(base) / "config.json"
     if not config.is_file():
         name = base.partition("@")[0]
         if name not in SHAPES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,12 +26,12 @@ class Answers:
     """Decoded without special tokens; filled by a `Sampler`."""
 
 
-def cut(answer: Sequence[int], limit: int, end_token: int) -> bool:
-    """Whether an answer was cut at `limit` tokens: it has so many and does not end with `end_token`.
+def cut(answer: Sequence[int], limit: int, end_tokens: Container[int]) -> bool:
+    """Whether an answer was cut at `limit` tokens: it has so many and ends with no end token.
 
     The one meaning of `truncated` in every metrics.jsonl; our own sampler's `ended` is its opposite.
     """
-    return len(answer) >= limit and answer[-1] != end_token
+    return len(answer) >= limit and answer[-1] not in end_tokens
 
 
 class Sampler(Protocol):

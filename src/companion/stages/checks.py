@@ -61,10 +61,8 @@ def _check_shares(profile: Profile) -> None:
 
 def prompts(profile: Profile, policy: Path) -> None:
     """ValueError if a training prompt is too long: verl would end there, ms-swift leave it out."""
-    from transformers import AutoTokenizer
-
     asked = [question.prompt for question in tasks.training(profile)]
-    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer = policies.load_tokenizer(policy)
     longest = max(map(len, policies.encode_prompts(tokenizer, asked)))
     if longest > profile.task.max_prompt_tokens:
         raise ValueError(
@@ -75,12 +73,17 @@ def prompts(profile: Profile, policy: Path) -> None:
 
 def same_task(profile: Profile, policy: Path) -> Path:
     """`policy` if it reads and writes the tokens of the profile's base policy, else ValueError."""
-    from transformers import AutoTokenizer
-
-    own, base = (AutoTokenizer.from_pretrained(path) for path in (policy, policies.base(profile)))
+    own, base = (policies.load_tokenizer(path) for path in (policy, policies.base(profile)))
     if own.get_vocab() != base.get_vocab() or own.chat_template != base.chat_template:
         raise ValueError(
             f"the policy in '{policy.name}' has another vocabulary or chat template than "
             f"'{profile.task.base}'; give a policy that was trained from that base"
+        )
+    ends, base_ends = (policies.end_tokens(path) for path in (policy, policies.base(profile)))
+    if ends != base_ends:
+        raise ValueError(
+            f"the policy in '{policy.name}' ends its answers with the tokens {sorted(ends)} and "
+            f"'{profile.task.base}' with {sorted(base_ends)}; give both the same eos_token_id in "
+            "generation_config.json"
         )
     return policy

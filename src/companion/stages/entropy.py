@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -79,7 +80,13 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
             seed=ENTROPY_SEED,
         )
     sums = _entropy_sums(policy, prompts, answers)
-    return ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
+    measured = ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
+    if not math.isfinite(measured.value):
+        raise ValueError(
+            f"the mean token entropy of the policy in '{policy.name}' is {measured.value} nats, since "
+            "its logits overflow; restore it, or lower the learning rate that made it"
+        )
+    return measured
 
 
 def _entropy_sums(policy: Path, prompts: list[str], answers: Answers) -> np.ndarray:

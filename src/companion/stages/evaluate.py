@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tqdm import tqdm
 
-from companion import hashes, params, policies, runs, tasks
+from companion import hashes, outputs, params, policies, runs, tasks
 from companion.schema import Profile
 from companion.stages import answers as engines
 from companion.stages.entropy import measure, token_entropy
@@ -46,13 +46,13 @@ def evaluate(
     if run.finished:
         return run
     with run.recording(data=tasks.source(profile, split)) as result:
-        samples = _sample(run, rows, profile, policy, engine)
-        _write_samples(run.folder / "samples.parquet", samples)
         result["label"] = label
-        result["cut"] = float(1 - samples["ended"].mean())
         result["token_entropy"] = asdict(token_entropy(policy, profile))
-    for part in run.folder.glob("samples-*.parquet"):  # not before: a failed run resumes from them
-        part.unlink()
+        if not (whole := run.folder / "samples.parquet").exists():
+            _write_samples(whole, _sample(run, rows, profile, policy, engine))
+        result["cut"] = float(1 - pd.read_parquet(whole, columns=["ended"])["ended"].mean())
+        for part in run.folder.glob("samples-*.parquet"):  # from which a failed run resumes
+            part.unlink()
     return run
 
 
@@ -146,7 +146,7 @@ def _sample(
         sampler = None
         for suite, asked in rows.groupby("suite", sort=False):
             part = run.folder / f"samples-{runs.slug(suite)}.parquet"
-            if not part.exists():
+            if not (part.exists() and outputs.opens(part)):
                 sampler = sampler or stack.enter_context(opened(policy, profile, engine))
                 answers = sampler(
                     asked["prompt"].tolist(),
@@ -181,10 +181,8 @@ def _write_samples(path: Path, samples: pd.DataFrame) -> None:
 
 def as_asked(policy: Path, profile: Profile) -> str:
     """The first validation problem as the policy reads it, in training and in evaluation alike."""
-    from transformers import AutoTokenizer
-
     message = {"role": "user", "content": tasks.first_of_each(profile, "validation")[0].prompt}
-    return AutoTokenizer.from_pretrained(policy).apply_chat_template(
+    return policies.load_tokenizer(policy).apply_chat_template(
         [message], tokenize=False, add_generation_prompt=True
     )
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
-from companion.policies import encode_prompts, load_policy
+from companion.policies import encode_prompts, load_policy, load_tokenizer
 from companion.stages.answers import Answers
 
 BATCH_TOKENS = 8192
@@ -39,7 +38,7 @@ def rollouts_of(
     policy: Path, prompts: Sequence[str], answers: Answers, samples: int = 1
 ) -> Rollouts:
     """Answers to user messages as rollouts of the policy, whose tokenizer encodes the prompts."""
-    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer = load_tokenizer(policy)
     return Rollouts(encode_prompts(tokenizer, prompts), answers.tokens, answers.log_probs, samples)
 
 

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from companion import objective, policies, runs, tasks
+from companion import metrics, objective, policies, runs, tasks
 from companion.objective import Direction
 from companion.runs import Run
 from companion.schema import Profile, check_tau
@@ -65,6 +64,8 @@ def reheat(
     profile = with_tau(profile, profile.reheat.tau if tau is None else tau)
     if direction not in ("forward", "reverse"):
         raise ValueError(f"direction is '{direction}' and must be 'forward' or 'reverse'")
+    if not isinstance(force, bool):
+        raise ValueError(f"force is {force!r} and must be True or False, as Python writes them")
     start = checks.same_task(profile, policies.check_policy(start))
     tau = profile.reheat.tau
     run = runs.open_run(
@@ -92,23 +93,9 @@ def reheat(
     before = token_entropy(start, profile)
     if not force:
         check_gate(profile, before.value)
-    words = swift_command.command(profile, start, run.folder)
-    settings = swift_command.environment(profile)
     with run.recording(data=tasks.source(profile)) as result:
-        done, checkpoint = _last_measured(run, before)
-        run.note_command(words, settings, done or None)
-        if checkpoint:
-            words += ["--resume_from_checkpoint", str(checkpoint)]
-        if not _decided(profile, run):
-            swift_command.write_inputs(profile, direction, run.folder)
-            print(f"{run.name}: ms-swift starts", flush=True)
-            launch(
-                words,
-                settings,
-                run.folder / "ms-swift.log",
-                _reporter(profile, run),
-                on_cluster=profile.hardware.nodes > 1,
-            )
+        if not run.policy.exists():  # else an earlier try was killed between this and its end
+            _to_the_end(profile, run, direction, before)
         step, reached = _last(run)
         if diverged(profile, reached):
             raise RuntimeError(
@@ -132,6 +119,26 @@ def reheat(
     return run
 
 
+def _to_the_end(profile: Profile, run: Run, direction: Direction, before: Estimate) -> None:
+    """Train until the run is decided, from nothing or from its newest measured checkpoint."""
+    words = swift_command.command(profile, run.inputs["policy"], run.folder)
+    settings = swift_command.environment(profile)
+    done, checkpoint = _last_measured(run, before)
+    run.note_command(words, settings, done or None)
+    if checkpoint:
+        words += ["--resume_from_checkpoint", str(checkpoint)]
+    if not _decided(profile, run):
+        swift_command.write_inputs(profile, direction, run.folder)
+        print(f"{run.name}: ms-swift starts", flush=True)
+        launch(
+            words,
+            settings,
+            run.folder / "ms-swift.log",
+            _reporter(profile, run),
+            on_cluster=profile.hardware.nodes > 1,
+        )
+
+
 def checkpoints(run: Run) -> dict[int, Path]:
     """The policies of a run's path by their step; a finished run has them if keep_checkpoints."""
     folders = (run.folder / "swift").glob("checkpoint-*")
@@ -144,6 +151,10 @@ def checkpoints(run: Run) -> dict[int, Path]:
 def check_gate(profile: Profile, entropy: float) -> None:
     """ValueError unless a policy of this mean token entropy (nats) needs what tau would do."""
     threshold = profile.rl.collapse.entropy
+    if not math.isfinite(entropy):
+        raise ValueError(
+            f"the policy's mean token entropy is {entropy} nats, which no policy has; give another"
+        )
     if profile.reheat.tau > 1 and entropy > threshold:
         raise ValueError(
             f"the policy's mean token entropy is {entropy:.3f} nats, above rl.collapse.entropy "
@@ -167,6 +178,8 @@ def crossed(profile: Profile, entropy: float) -> bool:
 
 def diverged(profile: Profile, entropy: float) -> bool:
     """Whether heating took entropy (nats) out of the regime where it is under control (App. D)."""
+    if math.isnan(entropy):
+        return True
     return profile.reheat.tau > 1 and entropy > (profile.reheat.ceiling_entropy or math.inf)
 
 
@@ -182,15 +195,14 @@ def _last_measured(run: Run, before: Estimate) -> tuple[int, Path | None]:
     Leaves metrics.jsonl ready to be appended to; at a start from nothing with step 0 alone.
     """
     path = run.folder / "metrics.jsonl"
-    text = path.read_text() if path.exists() else ""
-    lines = {json.loads(line)["step"]: line for line in text.splitlines(keepends=True)}
+    rows = {row["step"]: row for row in metrics.read(path)}
     saved = checkpoints(run)
-    step = max(lines.keys() & saved.keys(), default=0)
+    step = max(rows.keys() & saved.keys(), default=0)
     if step == 0:
-        lines = {0: json.dumps({"step": 0, **entropy_row(before)}) + "\n"}
+        rows = {0: {"step": 0, **entropy_row(before)}}
     for later in saved.keys() - range(step + 1):
         shutil.rmtree(saved[later])
-    path.write_text("".join(line for at, line in lines.items() if at <= step))
+    metrics.write(path, [row for at, row in rows.items() if at <= step])
     return step, saved.get(step)
 
 
@@ -235,8 +247,11 @@ def _keep(profile: Profile, run: Run, step: int) -> None:
         policy = {file for pattern in POLICY_FILES for file in checkpoint.glob(pattern)}
         for other in set(checkpoint.iterdir()) - policy:
             shutil.rmtree(other) if other.is_dir() else other.unlink()
-    shutil.rmtree(run.policy, ignore_errors=True)
-    shutil.copytree(checkpoints(run)[step], run.policy)
+    if not run.policy.exists():  # all of it or nothing: it says that the training is over
+        partial = run.policy.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(checkpoints(run)[step], partial)
+        partial.rename(run.policy)
     if not profile.reheat.keep_checkpoints:
         for checkpoint in checkpoints(run).values():
             shutil.rmtree(checkpoint)

@@ -7,12 +7,11 @@ roll out at, and nothing else: fresh optimizer, same warm-up, prompt order and n
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-from companion import hashes, policies, runs, tasks
+from companion import hashes, metrics, policies, runs, tasks
 from companion.runs import Run
 from companion.schema import Profile
 from companion.stages import answers, checks, verl_command, verl_files
@@ -69,9 +68,10 @@ def resume(
     """
     checks.settings(profile)
     temperature = profile.rl.rollout_temperature if temperature is None else temperature
-    if not 0 < temperature < math.inf:
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not (number and 0.01 <= temperature <= 100):
         raise ValueError(
-            f"temperature is {temperature} and must be a positive number, for example 1.2"
+            f"temperature is {temperature!r} and must be a number between 0.01 and 100, such as 1.2"
         )
     optimizer = _optimizer_of(collapse_run(profile), start) if keep_optimizer else None
     settings = _settings(profile, temperature) | {
@@ -135,47 +135,10 @@ def _train(
     settings = run.identity["settings"]
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
     with run.recording(arm=arm, data=tasks.source(profile)) as result:
-        rows = verl_files.rewind(run)
-        done = rows[-1]["step"] if rows else 0
-        verl_files.write_inputs(profile, run.folder)
-        variables = verl_command.environment(profile, run.folder)
-        begin = run.folder / "start" / "global_step_0" if optimizer else None
-        from_nothing, words = (
-            verl_command.command(
-                profile,
-                start=run.inputs["policy"],
-                folder=run.folder,
-                steps=steps,
-                temperature=temperature,
-                stop_entropy=stop_entropy,
-                resume_from=checkpoint,
-            )
-            for checkpoint in (
-                begin,
-                run.folder / "verl" / f"global_step_{done}" if done else begin,
-            )
-        )
-        run.note_command(from_nothing, variables, done or None)
-        if optimizer and begin and not done:
-            # As step 0 and without verl's data position: the prompts of every other arm.
-            shutil.copytree(optimizer / "actor", begin / "actor", dirs_exist_ok=True)
-        if not done:
-            start = token_entropy(run.inputs["policy"], profile)
-            rows = [{"step": 0, "token_entropy": start.value}]
-        if not (done and _decided(rows[-1], steps, stop_entropy)):
-            begun = f"goes on after step {done}" if done else "starts"
-            print(f"{run.name}: verl {begun}", flush=True)
-            report = verl_files.follow(run, rows, steps)
-            launch(
-                words,
-                variables,
-                run.folder / "verl.log",
-                report,
-                on_cluster=profile.hardware.nodes > 1,
-            )
-            report()
-        last = verl_files.read(run.folder / "metrics.jsonl")[-1]
-        _copy_policy(run.folder / "verl" / f"global_step_{last['step']}", run.policy)
+        if not run.policy.exists():  # else an earlier try was killed between this and its end
+            step = _to_the_end(profile, run, temperature, optimizer)
+            _copy_policy(run.folder / "verl" / f"global_step_{step}", run.policy)
+        last = metrics.read(run.folder / "metrics.jsonl")[-1]
         result.update(step=last["step"], token_entropy=last["token_entropy"])
         if stop_entropy is not None:
             result["collapsed"] = last["token_entropy"] < stop_entropy
@@ -185,16 +148,61 @@ def _train(
                     f"rl.collapse.max_steps ({steps}), above rl.collapse.entropy "
                     f"({stop_entropy}); the last checkpoint is kept"
                 )
-    _trim(run)
+        _trim(run, kept=last["step"] if stop_entropy is not None else None)
 
 
-def _trim(run: Run) -> None:
-    """Delete verl's checkpoints of a finished run, four times its policy's size each.
+def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path | None) -> int:
+    """Train until the run is decided, from nothing or from its newest checkpoint; the last step."""
+    settings = run.identity["settings"]
+    steps, stop_entropy = settings["steps"], settings["stop_entropy"]
+    rows = verl_files.rewind(run)
+    done = rows[-1]["step"] if rows else 0
+    verl_files.write_inputs(profile, run.folder)
+    variables = verl_command.environment(profile, run.folder)
+    begin = run.folder / "start" / "global_step_0" if optimizer else None
+    from_nothing, words = (
+        verl_command.command(
+            profile,
+            start=run.inputs["policy"],
+            folder=run.folder,
+            steps=steps,
+            temperature=temperature,
+            stop_entropy=stop_entropy,
+            resume_from=checkpoint,
+        )
+        for checkpoint in (
+            begin,
+            run.folder / "verl" / f"global_step_{done}" if done else begin,
+        )
+    )
+    run.note_command(from_nothing, variables, done or None)
+    if optimizer and begin and not done:
+        # As step 0 and without verl's data position: the prompts of every other arm.
+        shutil.copytree(optimizer / "actor", begin / "actor", dirs_exist_ok=True)
+    if not done:
+        start = token_entropy(run.inputs["policy"], profile)
+        rows = [{"step": 0, "token_entropy": start.value}]
+    if not (done and _decided(rows[-1], steps, stop_entropy)):
+        begun = f"goes on after step {done}" if done else "starts"
+        print(f"{run.name}: verl {begun}", flush=True)
+        report = verl_files.follow(run, rows, steps)
+        launch(
+            words,
+            variables,
+            run.folder / "verl.log",
+            report,
+            on_cluster=profile.hardware.nodes > 1,
+        )
+        report()
+    return metrics.read(run.folder / "metrics.jsonl")[-1]["step"]
 
-    Only the one a collapse run ended with stays: an arm may take over its optimizer.
+
+def _trim(run: Run, *, kept: int | None) -> None:
+    """Delete verl's checkpoints of a run that has its policy, four times its size each.
+
+    Only the one a collapse run ended with is kept: an arm may take over its optimizer.
     """
     shutil.rmtree(run.folder / "start", ignore_errors=True)  # an optimizer taken over
-    kept = run.result["step"] if "collapsed" in run.result else None
     for checkpoint in (run.folder / "verl").glob("global_step_*"):
         if checkpoint.name != f"global_step_{kept}":
             shutil.rmtree(checkpoint)
@@ -207,5 +215,8 @@ def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> boo
 
 
 def _copy_policy(checkpoint: Path, policy: Path) -> None:
-    shutil.rmtree(policy, ignore_errors=True)
-    shutil.copytree(checkpoint / "actor" / "huggingface", policy)
+    """All of it or nothing: a policy in its place says that the training is over."""
+    partial = policy.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(checkpoint / "actor" / "huggingface", partial)
+    partial.rename(policy)

@@ -7,14 +7,14 @@ million parameters (no start-up, all answers in one batch).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from companion.policies import encode_prompts, load_policy
+from companion.policies import encode_prompts, end_tokens, load_policy
 from companion.stages.answers import Answers, Sampler
 
 ROWS = 256
@@ -25,11 +25,10 @@ in one, whose growing KV cache no processor cache holds."""
 def sampler(policy: Path) -> Sampler:
     """Answers of the policy in a Hugging Face folder, which is loaded once."""
     model, tokenizer = load_policy(policy)
+    ends = end_tokens(policy)
 
     def answer(prompts: Sequence[str], **settings: Any) -> Answers:
-        answers = sample(
-            model, encode_prompts(tokenizer, prompts), end_token=tokenizer.eos_token_id, **settings
-        )
+        answers = sample(model, encode_prompts(tokenizer, prompts), end_tokens=ends, **settings)
         answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
         return answers
 
@@ -40,7 +39,7 @@ def sample(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     *,
-    end_token: int,
+    end_tokens: Collection[int],
     max_new_tokens: int,
     temperature: float,
     top_p: float,
@@ -67,7 +66,7 @@ def sample(
     answers = Answers([], [], [], [])
     for start in range(0, len(prompts), ROWS):
         rows = slice(start, start + ROWS)
-        _sample(model, prompts[rows], uniforms[rows], end_token, temperature, top_p, answers)
+        _sample(model, prompts[rows], uniforms[rows], end_tokens, temperature, top_p, answers)
     return answers
 
 
@@ -76,17 +75,18 @@ def _sample(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     uniforms: torch.Tensor,
-    end_token: int,
+    end_tokens: Collection[int],
     temperature: float,
     top_p: float,
     answers: Answers,
 ) -> None:
     """Add one answer to each prompt, sampled as one batch."""
+    ends = torch.tensor(sorted(end_tokens), device=model.device)
     count, width = len(prompts), max(map(len, prompts))
     max_new_tokens = uniforms.shape[1]
     device = model.device
     uniforms = uniforms.to(device)
-    inputs = torch.full((count, width), end_token)
+    inputs = torch.full((count, width), min(end_tokens))
     mask = torch.zeros(count, width, dtype=torch.long)
     for row, prompt in enumerate(prompts):
         inputs[row, width - len(prompt) :] = torch.tensor(prompt)
@@ -122,7 +122,7 @@ def _sample(
         tokens[active, step] = drawn
         log_probs[active, step] = log_p.gather(-1, drawn[:, None])[:, 0]
 
-        going &= drawn != end_token
+        going &= ~torch.isin(drawn, ends)
         if not going.any():
             break
         inputs, positions = drawn[:, None], positions[:, -1:] + 1
@@ -135,7 +135,7 @@ def _sample(
             active, inputs, positions, mask, going = (
                 rows[keep] for rows in (active, inputs, positions, mask, going)
             )
-    _collect(tokens, log_probs, entropies, end_token, answers)
+    _collect(tokens, log_probs, entropies, end_tokens, answers)
 
 
 def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
@@ -159,13 +159,13 @@ def _collect(
     tokens: torch.Tensor,
     log_probs: torch.Tensor,
     entropies: torch.Tensor,
-    end_token: int,
+    end_tokens: Collection[int],
     answers: Answers,
 ) -> None:
     rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)
     for row, log_p, entropy in rows:
-        ended = end_token in row
-        length = row.index(end_token) + 1 if ended else len(row)
+        end = next((at for at, token in enumerate(row) if token in end_tokens), None)
+        ended, length = end is not None, len(row) if end is None else end + 1
         answers.tokens.append(row[:length])
         answers.log_probs.append(log_p[:length])
         answers.entropies.append(entropy[:length])

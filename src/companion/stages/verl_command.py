@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,19 @@ def overrides(
     if resume_from:
         method["trainer.resume_from_path"] = resume_from
     platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile)
-    return [f"{name}={value}" for name, value in (method | platform).items()]
+    return [f"{name}={_word(value)}" for name, value in (method | platform).items()]
+
+
+def _word(value: Any) -> str:
+    """A value in Hydra's grammar. A path is quoted: a comma in it would begin a sweep.
+
+    In quotes, a quote is escaped, and what escapes stands before a quote (hydra 1.3,
+    grammar/OverrideLexer.g4).
+    """
+    if not isinstance(value, Path):
+        return str(value)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
 def _gpu(profile: Profile) -> dict[str, Any]:

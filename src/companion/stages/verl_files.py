@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from companion import tasks
+from companion import metrics, tasks
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -80,7 +80,7 @@ def rewind(run: Run) -> list[dict[str, Any]]:
     The first row is step 0, the policy before any update; no rows if nothing else is left.
     """
     folder = run.folder
-    rows = read(folder / "metrics.jsonl")
+    rows = metrics.read(folder / "metrics.jsonl")
     measured = [
         row["step"]
         for row in rows
@@ -88,7 +88,7 @@ def rewind(run: Run) -> list[dict[str, Any]]:
     ]
     rows = [row for row in rows if measured and row["step"] <= max(measured)]
     (folder / "verl.jsonl").unlink(missing_ok=True)
-    _write(folder / "metrics.jsonl", rows)
+    metrics.write(folder / "metrics.jsonl", rows)
     return rows
 
 
@@ -114,7 +114,7 @@ def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], 
             if COLUMNS["reward"] in values
         ]
         if len(rows) > printed:
-            _write(run.folder / "metrics.jsonl", earlier + rows)
+            metrics.write(run.folder / "metrics.jsonl", earlier + rows)
             for row in rows[printed:]:
                 _print(row, rows, steps)
             printed = len(rows)
@@ -132,13 +132,3 @@ def _print(row: dict[str, Any], rows: list[dict[str, Any]], steps: int) -> None:
         f"  {row['seconds']:.1f} s/step  at most {minutes}:{seconds:02d} left{measured}",
         flush=True,
     )
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    partial.replace(path)

@@ -18,6 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from companion.policies import end_tokens
 from companion.schema import Hardware
 from companion.stages.answers import Answers, Sampler
 
@@ -35,6 +36,7 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         engines: list[_Engine] = []
+        ends = sorted(end_tokens(policy))
 
         def answer(
             prompts: Sequence[str], *, seed: int, first: int = 0, **settings: float
@@ -50,7 +52,7 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
                 for row, prompt in enumerate(prompts)
             ]
             for i, engine in enumerate(engines):
-                engine.ask({"rows": rows[i :: len(engines)], **settings})
+                engine.ask({"rows": rows[i :: len(engines)], "end_tokens": ends, **settings})
             parts = [engine.answers() for engine in engines]
             columns = {
                 field.name: [_dealt(parts, field.name, row) for row in range(len(rows))]
@@ -182,6 +184,7 @@ def _generate(engine, asked: dict) -> Answers:
                 temperature=asked["temperature"],
                 top_p=asked["top_p"],
                 top_k=-1,
+                stop_token_ids=asked["end_tokens"],
                 logprobs=0,
                 max_tokens=asked["max_new_tokens"],
                 seed=row["seed"],

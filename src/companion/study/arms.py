@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from companion.params import ROOT
+from companion.params import place
 from companion.policies import base
 from companion.runs import Run
 from companion.schema import Arm, Profile
@@ -33,7 +33,7 @@ def collapsed(profile: Profile) -> Path:
 
 def shipped(profile: Profile) -> Path:
     """The collapsed policy in the repository, whatever was trained here; made if there is none."""
-    return ROOT / profile.task.collapsed if profile.task.collapsed else rl.collapse(profile).policy
+    return place(profile.task.collapsed) if profile.task.collapsed else rl.collapse(profile).policy
 
 
 def example(profile: Profile) -> Path:

@@ -18,6 +18,8 @@ import pyarrow as pa
 from filelock import FileLock
 
 from companion import hashes
+from companion.params import place
+from companion.provenance import first_line
 from companion.tasks import Question, questions
 from companion.tasks.sources import BENCHMARKS, TRAINING, Source
 
@@ -51,7 +53,6 @@ def load(
         raise ValueError(f"name is '{name}' and must be one of {', '.join(BENCHMARKS)}")
     source = BENCHMARKS[name]
     cache = cache or default_cache()
-    cache.mkdir(parents=True, exist_ok=True)
     lock = _Lock(cache / LOCK, f"{name} from {folder.resolve() if folder else source.hub}")
 
     if folder:
@@ -87,7 +88,7 @@ def ordered(problems: list[Question]) -> list[Question]:
 def folder_of(settings: schema.Task) -> Path | None:
     """Where a task's files are: `task.data`, else $COMPANION_DATA_DIR; None: on the hub."""
     folder = settings.data or os.environ.get("COMPANION_DATA_DIR")
-    return Path(folder) if folder else None
+    return place(folder) if folder else None
 
 
 def default_cache() -> Path:
@@ -121,7 +122,7 @@ def _from_folder(source: Source, folder: Path) -> list[pa.Table]:
             tables.append(pa.concat_tables(batches, promote_options="permissive"))
         except (DatasetsError, ValueError, StopIteration) as error:  # the last: an empty file
             raise ValueError(
-                f"'{found[0]}' cannot be read ({_first_line(error)}); restore it"
+                f"'{found[0]}' cannot be read ({first_line(error)}); restore it"
             ) from None
     return tables
 
@@ -153,15 +154,10 @@ def _from_hub(
                 "log in with `hf auth login` and load it again, or name it in task.leave_out"
             ) from None
         raise RuntimeError(
-            f"{source.hub} cannot be loaded from the Hugging Face hub ({_first_line(error)}); "
+            f"{source.hub} cannot be loaded from the Hugging Face hub ({first_line(error)}); "
             f"check the network, or give a folder that holds {', '.join(source.parts)}"
         ) from None
     return tables, revision
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
 
 
 def _check(name: str, source: Source, problems: list[Question]) -> None:
@@ -192,7 +188,15 @@ class _Lock:
 
     def check(self, revision: str | None, content: str) -> None:
         """Write the entry at first, ValueError where the content is another one later."""
-        with FileLock(f"{self.path}.lock"):
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(f"{self.path}.lock").acquire()
+        except OSError as error:
+            raise ValueError(
+                f"the cache of data sets, '{self.path.parent}', cannot be written "
+                f"({error.strerror}); name another in HF_DATASETS_CACHE"
+            ) from None
+        with held:
             entries = self._read()
             known = entries.setdefault(self.entry, {"revision": revision, "sha256": content})
             if known["sha256"] != content:
@@ -206,4 +210,12 @@ class _Lock:
             partial.replace(self.path)
 
     def _read(self) -> dict[str, Any]:
-        return json.loads(self.path.read_text()) if self.path.exists() else {}
+        try:
+            entries = json.loads(self.path.read_text() if self.path.exists() else "{}")
+        except ValueError:
+            entries = None
+        if not isinstance(entries, dict):
+            raise ValueError(
+                f"'{self.path}' cannot be read; restore it, or remove it to accept what is loaded next"
+            )
+        return entries

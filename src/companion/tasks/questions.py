@@ -47,7 +47,14 @@ def plain(name: str, source: Source, table: pa.Table) -> pa.Table:
                 f"fields of {source.hub}, or verl's"
             )
         columns = {column: table[field] for column, field in fields.items()}
-    return pa.table({column: pc.cast(values, pa.string()) for column, values in columns.items()})
+    return pa.table({column: _text(name, column, values) for column, values in columns.items()})
+
+
+def _text(name: str, column: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = values.type
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or pa.types.is_binary(kind):
+        raise ValueError(f"{name} has rows whose {column} is {kind} and must be text; restore them")
+    return pc.cast(values, pa.string())
 
 
 def _verl_columns(name: str, table: pa.Table) -> dict[str, pa.ChunkedArray]:

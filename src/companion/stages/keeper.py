@@ -1,0 +1,68 @@
+"""Runs a command for as long as whoever asked for it lives, and ends all that the command started.
+
+    python -m companion.stages.keeper COMMAND ...     its stdin a pipe that the asker holds open
+
+The pipe closes when the asker closes it or dies, of whatever (kill -9, memory, a closed terminal).
+The processes of a framework are not all the command's own children: those of Ray leave their
+parents. As their subreaper (prctl(2)) this process becomes the parent of each that is left alone.
+Should it be killed itself, the command is killed with it, and what notices that ends, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import psutil
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+PATIENCE = 10
+"""Seconds that processes have to end by themselves."""
+
+
+def command(words: list[str]) -> list[str]:
+    """The words that run `words` under a keeper."""
+    return [sys.executable, "-m", __name__, *words]
+
+
+def keep(words: list[str]) -> int:
+    """Run `words` to its end, or to that of stdin; then nothing it started is left.
+
+    Returns its exit status, as of a shell where a signal ended it.
+    """
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            close_fds=False,  # the lock of the run goes down, see runs.recording
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        select.select([sys.stdin, os.pidfd_open(process.pid)], [], [])
+        if (status := process.poll()) is None:
+            return 128 + signal.SIGTERM
+        return status if status >= 0 else 128 - status
+    finally:
+        _end_all()
+
+
+def _end_all() -> None:
+    """End every process below this one: at first kindly, so that it removes its shared memory."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        below = psutil.Process().children(recursive=True)
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(ending)
+        psutil.wait_procs(below, timeout=PATIENCE)
+
+
+if __name__ == "__main__":
+    sys.exit(keep(sys.argv[1:]))

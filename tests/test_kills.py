@@ -1,0 +1,111 @@
+"""Whoever asks for a training may be killed: what it started ends with it, and nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import save_policy
+
+from companion import params, runs
+from companion.stages.launch import launch
+
+NOTEBOOK = """
+import sys
+from pathlib import Path
+from companion import params, runs
+from companion.stages.launch import launch
+
+runs.ROOT = Path(sys.argv[1])
+run = runs.open_run(params.load("smoke"), "train", "x", {}, {"policy": runs.ROOT / "policy"})
+with run.recording():
+    launch([sys.executable, "-c", sys.argv[2]], {}, run.folder / "log", lambda: None)
+"""
+TRAINER = """
+import os, subprocess, sys, time
+from pathlib import Path
+# As a worker of Ray: a process group of its own, and a parent that leaves it alone.
+worker = "import os, time; os.setpgrp(); open('worker', 'w').write(str(os.getpid())); time.sleep(60)"
+subprocess.Popen(["sh", "-c", f'{sys.executable} -c "{worker}" &'])
+Path("trainer").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    inputs = {"policy": save_policy(tmp_path / "policy")}
+    return runs.open_run(params.load("smoke"), "train", "x", {}, inputs)
+
+
+def until(true, seconds=20):
+    for _ in range(seconds * 20):
+        if true():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited in vain")
+
+
+def started(run, tmp_path):
+    """A notebook that trains, with its trainer and a worker, once all of them are up."""
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK, str(tmp_path), TRAINER])
+    files = [run.folder / name for name in ("trainer", "worker")]
+    until(lambda: all(file.exists() and file.read_text() for file in files))
+    return notebook, [psutil.Process(int(file.read_text())) for file in files]
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_trainer_ends_with_the_notebook_and_holds_the_lock_until_then(run, tmp_path, signal_):
+    notebook, trainers = started(run, tmp_path)
+    session = os.getsid(trainers[0].pid)
+    for process in trainers:
+        process.suspend()  # it cannot end kindly: as one in the middle of a step
+    notebook.send_signal(signal_)
+    notebook.wait()
+    for _ in range(10):
+        with pytest.raises(RuntimeError, match="is being made by another process"):
+            with run.recording():
+                pass
+        time.sleep(0.05)
+    for process in trainers:
+        process.resume()
+    until(lambda: not any(p.is_running() for p in trainers))
+    until(lambda: session not in map(session_of, psutil.pids()))
+    with run.recording():
+        pass
+    assert [one["status"] for one in run.record["tries"]] == ["killed", "finished"]
+
+
+def session_of(pid):
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_a_trainer_ends_with_its_keeper(run, tmp_path):
+    notebook, trainers = started(run, tmp_path)
+    [keeper] = psutil.Process(notebook.pid).children()
+    keeper.kill()
+    assert notebook.wait(20) == 1  # the call has failed
+    until(lambda: not trainers[0].is_running())
+    assert run.record["status"] == "failed"
+    trainers[1].kill()  # which Ray does, whose workers have a raylet to lose
+
+
+def test_what_a_command_leaves_behind_ends_with_it(tmp_path):
+    leaves = TRAINER.replace("time.sleep(60)\n", "")
+    launch([sys.executable, "-c", leaves], {}, tmp_path / "log", lambda: None)
+    file = tmp_path / "worker"
+    assert not file.exists() or not psutil.pid_exists(int(file.read_text()))
+
+
+def test_a_status_is_the_commands_own(tmp_path):
+    with pytest.raises(RuntimeError, match="log failed"):
+        launch(
+            [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], {}, tmp_path / "log", int
+        )
