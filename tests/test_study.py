@@ -116,6 +116,7 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     assert judged == [*suites[:2], "fault", *suites[2:]]
     assert [path.name for path in run.folder.glob("samples*")] == ["samples.parquet"]
     assert collect.samples([run]).equals(whole_samples)
+    assert 0 < run.result["cut"] == 1 - whole_samples["ended"].mean() < 1
 
 
 def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
