@@ -55,6 +55,14 @@ def test_equals_autograd_of_the_textbook_formula(
     for mine, expected in zip(found, gradients, strict=True):
         torch.testing.assert_close(mine, expected, rtol=0, atol=1e-11)
     assert not each.requires_grad and not spread.requires_grad
+
+    z = (hidden @ head.T).requires_grad_()
+    other = None if teacher is None else teacher[0] @ teacher[1].T
+    alone, flat = distillation.self_distillation(z, 1.2, direction, other)
+    torch.testing.assert_close(alone, each, rtol=0, atol=1e-12)
+    torch.testing.assert_close(flat, spread, rtol=0, atol=1e-12)
+    slope = torch.autograd.grad(3 * alone.sum(), z)[0]
+    torch.testing.assert_close(slope @ head, gradients[0], rtol=0, atol=1e-11)
     if teacher is None:
         torch.testing.assert_close(each, KL[direction](hidden @ head.T, 1.2), rtol=0, atol=1e-12)
 

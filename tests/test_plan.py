@@ -147,6 +147,13 @@ def test_a_cache_takes_what_the_weights_leave():
     assert shared["cache_tokens"] > 2 * alone["cache_tokens"]
 
 
+def test_a_frozen_teacher_is_there_all_the_time_that_reheating_takes():
+    frozen = peaks(load(reheat__teacher="frozen"))
+    assert frozen["teacher"]["reheating"].tolist() == [4 * P4 / 8 / GIB] * 3
+    rest = frozen["total"] - frozen["teacher"]
+    assert rest.tolist() == pytest.approx(peaks(load())["total"].tolist())
+
+
 def test_sgd_keeps_no_moments():
     assert peaks(load(reheat__optimizer="sgd")).loc[("reheating", "update"), "optimizer"] == 0
 

@@ -62,9 +62,9 @@ ON_GPUS = HEAT | {
 COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length")
 
 
-def heated(folder, words, environment):
+def heated(folder, words, environment, profile):
     """What ms-swift measured, a row a step."""
-    swift_command.write_inputs(params.load("smoke", HEAT), "forward", folder)
+    swift_command.write_inputs(profile, "forward", folder)
     (folder / "metrics.jsonl").touch()
     launch(words, environment, folder / "ms-swift.log", lambda: None)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -92,14 +92,17 @@ def test_ms_swift_on_two_ranks(tmp_path):
         environment = swift_command.environment(profile) | (
             {"NPROC_PER_NODE": "2"} if ranks == 2 else {}
         )
-        rows.append(heated(folder, words, environment)[-1])
+        rows.append(heated(folder, words, environment, profile)[-1])
     for name in COMPARED:
         np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-4, err_msg=name)
 
 
 def test_ms_swift_sharded_on_two_ranks(tmp_path):
-    """The command for GPUs, but for vLLM and flash-attn: FSDP2 trains, saves and resumes."""
-    cpu, gpu = params.load("smoke", HEAT), params.load("smoke", ON_GPUS)
+    """The command for GPUs, but for vLLM and flash-attn: FSDP2 trains, saves and resumes.
+
+    Through the head, towards a frozen teacher; beside one rank's logits.
+    """
+    cpu, gpu = (params.load("smoke", h | {"reheat.teacher": "frozen"}) for h in (HEAT, ON_GPUS))
     base = ROOT / cpu.task.base
     plugin = ["--external_plugins", swift_command.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
     here = ["--use_cpu", "true", "--use_vllm", "false", "--attn_impl", "sdpa"]
@@ -112,7 +115,7 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
         words = swift_command.command(gpu, base, folder)
         at = words.index("--vllm_mode")  # refused where vLLM is not used
         words = [*words[:at], *words[at + 2 :], *here, *more]
-        return folder, heated(folder, words, environment)
+        return folder, heated(folder, words, environment, gpu)
 
     # Weights are kept and saved in fp32 while bf16 computes: untrained, they are the base's.
     untrained, _ = sharded("untrained", "--learning_rate", "0", "--max_steps", "1")
@@ -121,7 +124,10 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
     alone = tmp_path / "alone"
     alone.mkdir()
     expected = heated(
-        alone, [*swift_command.command(cpu, base, alone), *plugin], swift_command.environment(cpu)
+        alone,
+        [*swift_command.command(cpu, base, alone), *plugin],
+        swift_command.environment(cpu),
+        cpu,
     )
     folder, rows = sharded("sharded", "--bf16", "false")
     for ours, theirs in zip(rows, expected, strict=True):

@@ -143,16 +143,22 @@ def gradient_through_swift(trainer, direction: str, micro_batches: int) -> tuple
 def gradient_by_the_book(trainer, direction: str) -> tuple[float, dict]:
     """The same in float64 by autograd of Eq. 8 or 13, answer by answer, without any padding."""
     tokenizer = trainer.processing_class
-    model = type(trainer.model)(trainer.model.config).double()
+    model, teacher = (
+        type(trainer.model)(trainer.model.config).double() for _ in ("student", "teacher")
+    )
     model.load_state_dict(trainer.model.state_dict())
+    teacher.load_state_dict((trainer.teacher_model or trainer.model).state_dict())
     divergences = []
     for prompt, answer in zip(PROMPTS, ANSWERS, strict=True):
         asked = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
         )
         said = tokenizer(f"{answer} {END}")["input_ids"]
-        z = model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
-        p, q = torch.softmax(z, -1), torch.softmax(z.detach() / trainer.tau, -1)
+        z, y = (
+            policy(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]
+            for policy in (model, teacher)
+        )
+        p, q = torch.softmax(z, -1), torch.softmax(y.detach() / trainer.tau, -1)
         above, below = (q, p) if direction == "forward" else (p, q)
         divergences.append((above * (above / below).log()).sum(-1))
     loss = torch.cat(divergences).mean()
@@ -177,7 +183,7 @@ def test_loss_and_gradient_equal_the_textbook_however_the_update_is_split(
 
 @pytest.mark.parametrize(("direction", "beta"), [("forward", 0.0), ("reverse", 1.0)])
 def test_first_step_equals_stock_gkd_with_a_frozen_scaled_teacher(
-    trainer, policy, tmp_path, direction, beta
+    trainer, policy, tmp_path, direction, beta, monkeypatch
 ):
     from swift.rl_core.data import GKDBatch
     from swift.rlhf_trainers.gkd_loss import DataSource
@@ -186,7 +192,8 @@ def test_first_step_equals_stock_gkd_with_a_frozen_scaled_teacher(
     loss, gradient = gradient_through_swift(trainer, direction, 1)
 
     scaling.save_scaled(policy, trainer.tau, tmp_path)
-    trainer.teacher_model, trainer._is_self_distillation = load_policy(tmp_path)[0], False
+    monkeypatch.setattr(trainer, "teacher_model", load_policy(tmp_path)[0])
+    monkeypatch.setattr(trainer, "_is_self_distillation", False)
     trainer.beta, trainer.temperature = beta, 1.0
     trainer.args.steps_per_generation = 1
     [batch] = trainer._prepare_batch_inputs(answered(trainer))
@@ -503,3 +510,35 @@ def test_matching_tau_finds_the_tau_of_a_scaled_policy(policy, root):
     assert found == pytest.approx(scaled.result["token_entropy"], abs=0.02)
     with pytest.raises(ValueError, match="no tau between 1/4 and 4"):
         scaling.matching_tau(settings, policy, 20.0)
+
+
+# --- A frozen teacher (its trainer comes last: accelerate knows one at a time) --------------
+
+
+@pytest.fixture(scope="module")
+def frozen(policy, tmp_path_factory):
+    """A trainer whose teacher stands still, and whose student has moved on."""
+    folder = tmp_path_factory.mktemp("frozen")
+    made = make_trainer(profile(policy, reheat__teacher="frozen"), policy, folder, "forward")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return made
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("through_head", [False, True])
+def test_a_frozen_teacher_is_the_policy_that_reheating_starts_from(
+    frozen, policy, direction, through_head, monkeypatch
+):
+    monkeypatch.setattr(frozen, "through_head", through_head)
+    loss, gradient = gradient_through_swift(frozen, direction, 2)
+    expected_loss, expected = gradient_by_the_book(frozen, direction)
+    assert loss == pytest.approx(expected_loss, abs=1e-6) and loss > 0.01
+    for name, value in expected.items():
+        torch.testing.assert_close(gradient[name], value, rtol=1e-4, atol=1e-5)
+    assert not frozen.teacher_model.training
+    start = load_policy(policy)[0].state_dict()
+    for name, value in frozen.teacher_model.state_dict().items():
+        assert value.equal(start[name])

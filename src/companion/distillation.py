@@ -28,13 +28,18 @@ LOGITS = 2**25
 products to run at full speed."""
 
 
-def self_distillation(logits: Tensor, tau: float, direction: Direction) -> tuple[Tensor, Tensor]:
+def self_distillation(
+    logits: Tensor, tau: float, direction: Direction, teacher: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(KL, entropy) of each position in nats, [rows] each, from logits [rows, vocabulary].
 
     KL can be differentiated with respect to the logits, entropy cannot. Values are float64 where
     the logits are, float32 otherwise; the gradient has the logits' dtype.
+
+    Args:
+        teacher: another's logits, of which nothing is differentiated; None: the student's own.
     """
-    kl, entropy = _FromLogits.apply(logits, tau, direction)
+    kl, entropy = _FromLogits.apply(logits, logits if teacher is None else teacher, tau, direction)
     return kl, entropy
 
 
@@ -65,19 +70,19 @@ def through_head(
 class _FromLogits(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, tau: float, direction: Direction
+        ctx: Any, logits: Tensor, teacher: Tensor, tau: float, direction: Direction
     ) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(logits)
-        kl, entropy = _by_pieces(logits, logits, gradient, tau, direction)
+        kl, entropy = _by_pieces(logits, teacher, gradient, tau, direction)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(entropy)
         return kl, entropy
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         # In place, for there may be no room for another; torch refuses a second backward then.
-        return gradient.mul_(upstream[:, None]), None, None
+        return gradient.mul_(upstream[:, None]), None, None, None
 
 
 class _ThroughHead(torch.autograd.Function):

@@ -108,6 +108,7 @@ PR-scale and the one that takes over the optimizer of the run to collapse are ou
 
 
 RewardRule = Literal["answer-line", "answer-line-or-box"]
+Teacher = Literal["live", "frozen"]
 r"""Where RL looks for a mathematics answer, in its last 300 characters, by verl's `math_dapo`.
 
 answer-line: after the last "Answer:", which DAPO's prompt asks for; the rule of verl up to 0.9.0,
@@ -184,6 +185,10 @@ class Reheat(Section):
     through_head: bool = False
     """Make logits, KL and gradient in pieces, from hidden states: for vocabularies whose logits
     of a micro-batch would not fit. The same numbers, to rounding."""
+    teacher: Teacher = "live"
+    """Whose logits are softened: the student's own as it moves (the paper's), or, frozen, those of
+    the policy that reheating starts from, by a second forward. A frozen teacher has a fixed point,
+    the policy scaled by tau."""
 
     @model_validator(mode="after")
     def _check(self) -> Reheat:

@@ -2,7 +2,8 @@
 
 Stock GKD cannot express the method (its temperature divides teacher and student alike) and runs
 a second forward for the teacher. Here the teacher is the student's own logits over tau: no
-teacher model, one forward.
+teacher model, one forward. (A frozen teacher is ms-swift's `--teacher_model`, of which only the
+logits are taken.)
 
 Written against ms-swift 4.6.0: GKDTrainer.compute_loss and _prepare_batch_inputs
 (rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions and
@@ -16,6 +17,7 @@ from __future__ import annotations
 import gc
 import json
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from swift.callbacks import TrainerCallback, callbacks_map
 from swift.rlhf_trainers.gkd_trainer import GKDTrainer
 from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
+from torch.distributed.fsdp import FSDPModule
 from transformers.modeling_utils import unwrap_model
 
 from companion import metrics
@@ -124,27 +127,46 @@ class SelfDistillationTrainer(GKDTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _distilled(self, model, model_inputs, chosen):
-        """The model's outputs, and (sum of KL, KL, entropy) of the chosen positions.
+        """The model's outputs, and (sum of KL, KL, entropy) of the chosen positions."""
+        if self.through_head:
+            return self._through_head(model, model_inputs, chosen)
+        softened = self._of_teacher(model_inputs, chosen) if self.teacher_model else None
+        outputs = model(**model_inputs)
+        logits = outputs.logits[chosen]
+        kl, entropy = self_distillation(logits, self.tau, self.direction, softened)
+        return outputs, (kl.sum(), kl, entropy)
 
-        Where the head is fused with the loss it answers with these in place of logits: within the
-        model's own forward pass, since FSDP2 shards the head again after it.
+    def _through_head(self, model, model_inputs, chosen):
+        """The same where the head is fused with the loss and answers with it in place of logits:
+        within the model's own forward pass, since FSDP2 shards the head again after it.
         """
-        if not self.through_head:
-            outputs = model(**model_inputs)
-            kl, entropy = self_distillation(outputs.logits[chosen], self.tau, self.direction)
-            return outputs, (kl.sum(), kl, entropy)
-
         head = unwrap_model(model).get_output_embeddings()
+        with self._teacher_head(model_inputs, chosen) as teacher:
 
-        def fused(hidden):
-            return through_head(hidden[chosen], head.weight, self.tau, self.direction)
+            def fused(hidden):
+                student = hidden[chosen], head.weight
+                return through_head(*student, self.tau, self.direction, teacher)
 
-        head.forward = fused
-        try:
-            outputs = model(**model_inputs)
-        finally:
-            del head.forward
+            with answering(head, fused):
+                outputs = model(**model_inputs)
         return outputs, outputs.logits
+
+    @contextmanager
+    def _teacher_head(self, model_inputs, chosen):
+        """A frozen teacher's hidden states at the chosen positions, and its head; None of a live one."""
+        if not self.teacher_model:
+            yield None
+            return
+        head = unwrap_model(self.teacher_model).get_output_embeddings()
+        with answering(head, lambda hidden: hidden):
+            hidden = self._of_teacher(model_inputs, chosen)
+        with gathered(self.teacher_model):
+            yield hidden, head.weight
+
+    @torch.no_grad()
+    def _of_teacher(self, model_inputs, chosen):
+        """What a frozen teacher's head says of the chosen positions."""
+        return self.teacher_model(**model_inputs).logits[chosen]
 
     def _save_model(self, output_dir=None, state_dict=None) -> None:
         """Where FSDP gathers it, a head tied to the embeddings is there under both names, and
@@ -154,6 +176,29 @@ class SelfDistillationTrainer(GKDTrainer):
             for copy in unwrap_model(self.model).all_tied_weights_keys:
                 state_dict.pop(copy, None)
         super()._save_model(output_dir, state_dict)
+
+
+@contextmanager
+def answering(head: torch.nn.Module, forward):
+    """Within this context the head's forward is another."""
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
+
+
+@contextmanager
+def gathered(model):
+    """Within this context a model's outer parameters, its head among them, are whole (FSDP2)."""
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
 
 
 class MeasureAndStop(TrainerCallback):

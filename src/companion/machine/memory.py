@@ -123,11 +123,14 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
         return _table(
             {
                 ("RL", "update"): _sharded(model, 1, 8) | processes,
-                ("reheating", "update"): _sharded(model, 1, moments(profile)) | processes,
+                ("reheating", "update"): _sharded(model, 1, moments(profile))
+                | _teacher(profile, model, 1)
+                | processes,
                 ("evaluation", "rollout"): {"weights": 4 * model.parameters} | processes,
             }
         )
     ranks, prompt = hardware.gpus_per_node * hardware.nodes, profile.task.max_prompt_tokens
+    teacher = _teacher(profile, model, ranks)
     share = {stage: part * gpu_gib * GIB for stage, part in VLLM_SHARE.items()}
     rl_tokens = prompt + profile.rl.max_response_tokens  # rl.py: room for one longest answer
     heat_tokens = heat.micro_batch_size * (prompt + heat.max_completion_tokens)
@@ -138,12 +141,15 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
             | _passing(model, rl_tokens, LOGIT_BYTES["RL"]),
             # Of ms-swift's, only the optimizer is on the host.
             ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
+            | teacher
             | _vllm(model, share["reheating"]),
             ("reheating", "update"): _sharded(model, ranks, moments(profile))
             | _passing(model, heat_tokens, LOGIT_BYTES["reheating"])
-            | (_through_head(model) if heat.through_head else {}),
+            | (_through_head(model) if heat.through_head else {})
+            | teacher,
             # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
             ("reheating", "measure"): _kept(model, ranks, moments(profile))
+            | teacher
             | _vllm(model, share["evaluation"], hardware.tensor_parallel),
             ("evaluation", "rollout"): _vllm(model, share["evaluation"], hardware.tensor_parallel),
         }
@@ -190,6 +196,12 @@ def _passing(model: Shape, tokens: int, logit_bytes: int) -> dict[str, float]:
         "activations": 2 * model.layers * tokens * model.hidden,
         "logits": logit_bytes * tokens * model.vocabulary,
     }
+
+
+def _teacher(profile: Profile, model: Shape, ranks: int) -> dict[str, float]:
+    """Bytes of a rank's shard of a frozen teacher, in fp32 as the student."""
+    frozen = profile.reheat.teacher == "frozen"
+    return {"teacher": 4 * model.parameters / ranks} if frozen else {}
 
 
 def _through_head(model: Shape) -> dict[str, float]:

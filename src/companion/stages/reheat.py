@@ -67,11 +67,11 @@ def reheat(
     if not isinstance(force, bool):
         raise ValueError(f"force is {force!r} and must be True or False, as Python writes them")
     start = checks.same_task(profile, policies.check_policy(start))
-    tau = profile.reheat.tau
+    tau, frozen = profile.reheat.tau, "-frozen" if profile.reheat.teacher == "frozen" else ""
     run = runs.open_run(
         profile,
         "reheat",
-        f"{direction}-tau{tau:.4g}-seed{profile.seed}",
+        f"{direction}{frozen}-tau{tau:.4g}-seed{profile.seed}",
         {
             "direction": direction,
             "seed": profile.seed,

@@ -85,6 +85,8 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
         "add_version": False,
         "output_dir": folder / "swift",
     }
+    if settings.teacher == "frozen":
+        method |= {"teacher_model": start, "teacher_model_type": "qwen3"}
     if not settings.keep_checkpoints:
         method["save_total_limit"] = 2  # the newest may not be measured yet
     platform: dict[str, Any] = {
