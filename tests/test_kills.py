@@ -97,6 +97,18 @@ def test_a_trainer_ends_with_its_keeper(run, tmp_path):
     trainers[1].kill()  # which Ray does, whose workers have a raylet to lose
 
 
+def test_a_keeper_asked_twice_still_ends_them_all(run, tmp_path):
+    notebook, trainers = started(run, tmp_path)
+    [keeper] = psutil.Process(notebook.pid).children()
+    trainers[0].suspend()
+    for _ in range(5):
+        keeper.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    trainers[0].resume()
+    until(lambda: not any(p.is_running() for p in (keeper, *trainers)))
+    notebook.wait(20)
+
+
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path):
     leaves = TRAINER.replace("time.sleep(60)\n", "")
     launch([sys.executable, "-c", leaves], {}, tmp_path / "log", lambda: None)

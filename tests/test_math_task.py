@@ -81,6 +81,42 @@ def test_a_suite_that_is_left_out_is_never_loaded(profile, monkeypatch):
         math._loaded.cache_clear()
 
 
+LONG = 100_000
+ENDLESS = [
+    "9" * LONG,
+    "Answer:" + " " * LONG,
+    "Answer: " * LONG,
+    "\\boxed{" * LONG,
+    "{" * LONG,
+    "$" * LONG,
+    "Answer: " + "\\frac" * LONG,
+    "Answer: " + "1," * 150,
+    "Answer: " + "((" * 150,
+    "\\boxed",
+    "\\boxed ",
+    "\\boxed{}",
+    "Answer: \\mbox{" * 40,
+    "Answer: \\text{" * 50,
+    "\0" * LONG,
+    "\ud800",
+    "²",
+    "",
+    "٣ + ٤ = ٧ yes",
+    " \n" * LONG,
+    "5 + 7 = " + "9" * LONG + " : 3 12 \n 12 * 3 = 36 yes",
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("answer", ENDLESS, ids=range(len(ENDLESS)))
+def test_no_answer_makes_a_reward_hang_or_raise(answer):
+    """verl waits for a reward without any limit, and ends where one raises: what the rules look at
+    is bounded (LOOKED_AT characters, or each word once), so they need none."""
+    for rule in ("answer-line", "answer-line-or-box"):
+        assert compute_score("math/x", answer, "34", reward_rule=rule)["acc"] == 0
+    assert compute_score("countdown/x", answer, "3 5 7 -> 36")["acc"] == 0
+
+
 @pytest.mark.parametrize("suites", [["GPQA"], list(math.SUITES), ["DAPO-Math-17K"]])
 def test_a_suite_that_there_is_not_or_all_of_them_cannot_be_left_out(suites):
     few = params.load("qwen3-4b", {"task.leave_out": suites})

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import pytest
 import torch
 
@@ -395,6 +397,16 @@ def test_batch_that_does_not_divide_is_refused(policy, tmp_path):
 
 # --- Whole runs of `swift rlhf` -------------------------------------------------------------
 
+NOTEBOOK = """
+import sys
+from pathlib import Path
+from companion import runs, schema
+from companion.stages import reheat
+
+runs.ROOT = Path(sys.argv[1])
+reheat.reheat(schema.Profile.model_validate_json(sys.argv[2]), Path(sys.argv[3]))
+"""
+
 
 def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, root, monkeypatch):
     settings = profile(
@@ -421,27 +433,30 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
     for checkpoint in reheat.checkpoints(first).values():
         load_policy(checkpoint)
 
-    # Once more elsewhere: Ctrl-C amid the second epoch, then again as if killed in its last step.
-    def interrupted(words, environment, log, report, **_) -> None:
-        def watch() -> None:
-            report()
-            if len((log.parent / "metrics.jsonl").read_text().splitlines()) > 3:
-                raise KeyboardInterrupt
-
-        launch(words, environment, log, watch)
-
+    # Once more elsewhere: the notebook is killed amid the second epoch, then as if in its last step.
     monkeypatch.setattr(runs, "ROOT", root / "Zoë, #1=[]{} (a b)")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(reheat, "launch", interrupted)
-        reheat.reheat(settings, policy)
-    [folder] = (root / "Zoë, #1=[]{} (a b)").glob("runs/smoke/reheat-*")
-    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    words = [str(runs.ROOT), settings.model_dump_json(), str(policy)]
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK, *words])
+
+    def steps() -> list[str]:
+        files = list(runs.ROOT.glob("runs/smoke/reheat-*/metrics.jsonl"))
+        return files[0].read_text().splitlines() if files else []
+
+    while len(steps()) < 4 and notebook.poll() is None:
+        time.sleep(0.02)
+    [keeper] = psutil.Process(notebook.pid).children()
+    below = keeper.children(recursive=True)
+    notebook.kill()
+    assert not psutil.wait_procs([keeper, *below], timeout=60)[1]
+    [folder] = runs.ROOT.glob("runs/smoke/reheat-*")
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:4]) + '{"step": 4, "kl"')
     again = reheat.reheat(settings, policy)
     assert again.metrics.drop(columns="seconds").equals(metrics.drop(columns="seconds"))
     weights = [run.policy / "model.safetensors" for run in (first, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert [one["status"] for one in again.record["tries"]] == ["killed", "finished"]
     assert "--resume_from_checkpoint" in (again.folder / "ms-swift.log").read_text()
 
     start = first.result["start_entropy"]

@@ -21,6 +21,7 @@ import sys
 import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 PATIENCE = 10
 """Seconds that processes have to end by themselves."""
 
@@ -37,7 +38,7 @@ def keep(words: list[str]) -> int:
     """
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for ending in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for ending in ENDINGS:
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         process = subprocess.Popen(
@@ -56,6 +57,8 @@ def keep(words: list[str]) -> int:
 
 def _end_all() -> None:
     """End every process below this one: at first kindly, so that it removes its shared memory."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)  # asked twice, it would leave before they are gone
     for ending in (signal.SIGTERM, signal.SIGKILL):
         below = psutil.Process().children(recursive=True)
         for process in below:
