@@ -22,7 +22,8 @@ setup: $(READY)  ## the virtual environment with the pinned packages
 
 # torch's CPU build may need an index of its own; asked for alone, so that an index out of reach
 # costs its retries once. The lists are complete, hence --no-deps (see cpu-overrides.txt), and every
-# file that is installed has one of their hashes (what builds a source archive has none).
+# file that is installed has one of their hashes (what builds a source archive has none). Compiled once
+# here: where Python may not write bytecode, each of verl's processes would compile verl for itself.
 $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and \
 	  "Python is %d.%d and must be 3.11; name one with: make setup PYTHON=python3.11" % v)'
@@ -31,7 +32,7 @@ $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/torch.txt $(if $(filter cpu,$(PLATFORM)),-r $(TORCH_INDEX))
 	awk '/^uv==/,!/\\$$/' $(PINS) > $(VENV)/uv.txt
 	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/uv.txt
-	$(BIN)/uv pip install -q --no-deps --require-hashes --python $(BIN)/python -r $(PINS)
+	$(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes --python $(BIN)/python -r $(PINS)
 	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -e .
 	@touch $@
 

@@ -35,16 +35,15 @@ def verl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
     """Seconds and mean answer length (tokens) of every step."""
     verl_files.write_data(profile, folder)
     (folder / "profile.json").write_text(profile.model_dump_json())
-    asked = verl_command.overrides(
+    words = verl_command.command(
         profile,
         start=ROOT / profile.task.base,
         folder=folder,
         steps=steps,
         temperature=profile.rl.rollout_temperature,
     )
-    words = [*asked, "trainer.save_freq=-1"]
     launch(
-        [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo", *words],
+        [*words, "trainer.save_freq=-1"],
         verl_command.environment(profile, folder),
         folder / "verl.log",
         lambda: None,

@@ -79,6 +79,14 @@ def test_rollout_policy_gets_the_trained_weights(seen):
     assert seen["moved"] > 1e-5 and seen["synced"]
 
 
+def test_an_update_without_the_rows_that_have_no_gradient_is_the_full_one(seen):
+    """Of 64 rows 32 have advantages of 0; with an entropy term they have a gradient all the same."""
+    without_entropy, with_entropy = seen["dealt"]
+    assert (without_entropy["rows"], with_entropy["rows"]) == (32, 64)
+    for dealt in seen["dealt"]:
+        assert dealt["difference"] < 1e-6 and dealt["loss_difference"] < 1e-6
+
+
 def test_verls_two_log_prob_functions_agree():
     """verl_cpu.py puts the vectorised one in place of the one that loops over tokens."""
     from verl.utils import torch_functional as F
@@ -187,7 +195,8 @@ def test_truncated_is_the_share_of_answers_cut_at_the_limit(answers, share, poli
     batch = SimpleNamespace(keys=[str(i) for i in range(len(answers))], partition_id="train")
 
     def stored(keys, partition_id, select_fields):
-        assert (keys, partition_id, select_fields) == (batch.keys, "train", ["responses"])
+        asked = (batch.keys, "train", ["responses", "entropies"])
+        assert (keys, partition_id, select_fields) == asked
         return {"responses": _jagged(answers)}
 
     monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda *_, **__: (batch, {"x": 1}))
@@ -195,6 +204,27 @@ def test_truncated_is_the_share_of_answers_cut_at_the_limit(answers, share, poli
     given = {"global_steps": 1, "partition_id": "train", "batch_size": 4}
     assert buffer.sample(**given) == (batch, {"x": 1, verl_files.COLUMNS["truncated"]: share})
     assert "metrics.update(off_policy_metrics)" in inspect.getsource(trainer_base)
+
+
+def test_the_logged_entropy_is_the_mean_over_tokens_of_what_was_drawn_from(policy, monkeypatch):
+    """By the name under which verl's update logs it, which CPU updates do not compute."""
+    import transfer_queue
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    from companion.adapters.rollout_server import _jagged
+    from companion.stages import verl_files
+
+    rows = {
+        "responses": _jagged([[5, 5], [5, 5, 5, 5]]),
+        "entropies": _jagged([[0.0, 0.3], [0.1, 0.2, 0.3, 0.3]], torch.float32),
+    }
+    monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda *_, **__: (batch, {}))
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", lambda **_: rows)
+    batch = SimpleNamespace(keys=["a", "b"], partition_id="train")
+    _, logged = replay_buffer_of({}, policy).sample(
+        global_steps=1, partition_id="train", batch_size=2
+    )
+    assert logged[verl_files.COLUMNS["rollout_entropy"]] == pytest.approx(1.2 / 6)
 
 
 def test_dynamic_sampling_is_told_to_our_buffer_as_to_verls_own(policy):

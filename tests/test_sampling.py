@@ -35,11 +35,12 @@ def draw(policy, prompts, **changes):
 
 @torch.inference_mode()
 def teacher_forced(policy, prompt, answer, temperature=1.0):
-    """Log-probs of the answer's tokens, and the entropies at T = 1, from one plain forward."""
+    """Log-probs of the answer's tokens, the entropies at T = 1 and at T, from one plain forward."""
     logits = policy[0](torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].double()
     log_p = (logits / temperature).log_softmax(-1)
-    entropy = torch.distributions.Categorical(logits=logits).entropy()
-    return log_p.gather(-1, torch.tensor(answer)[:, None])[:, 0].numpy(), entropy.numpy()
+    entropies = (torch.distributions.Categorical(logits=x).entropy() for x in (logits, log_p))
+    chosen = log_p.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+    return tuple(x.numpy() for x in (chosen, *entropies))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.2])
@@ -47,12 +48,12 @@ def test_log_probs_and_entropies_are_the_policys(policy, temperature):
     prompts = encode_prompts(policy[1], PROMPTS)
     prompts = [p if i % 2 else [p[0], *p] for i, p in enumerate(prompts)]  # of two lengths
     answers = draw(policy, prompts, temperature=temperature)
-    for prompt, tokens, log_probs, entropies in zip(
-        prompts, answers.tokens, answers.log_probs, answers.entropies, strict=True
-    ):
-        expected, entropy = teacher_forced(policy, prompt, tokens, temperature)
+    columns = (answers.tokens, answers.log_probs, answers.entropies, answers.drawn_entropies)
+    for prompt, tokens, log_probs, entropies, drawn in zip(prompts, *columns, strict=True):
+        expected, entropy, hot_entropy = teacher_forced(policy, prompt, tokens, temperature)
         np.testing.assert_allclose(log_probs, expected, atol=1e-4)
         np.testing.assert_allclose(entropies, entropy, atol=1e-4)  # at T = 1, whatever T was
+        np.testing.assert_allclose(drawn, hot_entropy, atol=1e-4)  # at T
 
 
 @pytest.mark.parametrize("limit", [1, 24, 64])

@@ -41,6 +41,7 @@ worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor_rollout")
 worker.init_model()
 
 from companion.adapters.rollout_server import _jagged  # noqa: E402
+from companion.adapters.row_queue import deal  # noqa: E402
 from companion.policies import encode_prompts  # noqa: E402
 from companion.tasks import countdown  # noqa: E402
 
@@ -51,7 +52,12 @@ again = worker.rollout.sample(prompts, seed=1, temperature=temperature, top_p=1.
 other = worker.rollout.sample(prompts, seed=2, temperature=temperature, top_p=1.0)
 
 
-def batch() -> TensorDict:
+# Every second group of eight rows agrees on its reward: no advantage.
+ADVANTAGES = [0.0 if i // 8 % 2 else (-1.0) ** i * (1 + i % 3) for i in range(64)]
+
+
+def batch(calculate_entropy: bool = True) -> tuple[TensorDict, dict]:
+    """Rows of an update, and what verl's trainer asks with them."""
     texts = [prompt + answer for prompt, answer in zip(prompts, answers.tokens, strict=True)]
     ones = _jagged([[1] * len(answer) for answer in answers.tokens])
     data = TensorDict(
@@ -64,28 +70,34 @@ def batch() -> TensorDict:
             "position_ids": _jagged([list(range(len(text))) for text in texts]),
             "old_log_probs": _jagged(answers.log_probs, torch.float32),
             "advantages": _jagged(
-                [[(-1.0) ** i] * len(row) for i, row in enumerate(answers.tokens)], torch.float32
+                [[value] * len(row) for value, row in zip(ADVANTAGES, answers.tokens, strict=True)],
+                torch.float32,
             ),
         },
         batch_size=len(prompts),
     )
-    tu.assign_non_tensor(
-        data,
-        calculate_entropy=True,
-        global_batch_size=64,
-        mini_batch_size=64,
-        epochs=1,
-        seed=1,
-        temperature=temperature,
-        distillation_use_topk=False,
-        distillation_only=False,
-    )
-    tu.assign_non_tensor_data(data, "dataloader_kwargs", {"shuffle": False})
-    return data
+    return data, {
+        "calculate_entropy": calculate_entropy,
+        "global_batch_size": 64,
+        "mini_batch_size": 64,
+        "epochs": 1,
+        "seed": 1,
+        "temperature": temperature,
+        "distillation_use_topk": False,
+        "distillation_only": False,
+        "dataloader_kwargs": {"shuffle": False},
+    }
 
 
-first = worker.actor.train_mini_batch(batch())["metrics"]  # learning rate 0: warm-up
-worker.actor.train_mini_batch(batch())
+def update(data: TensorDict, asked: dict) -> dict:
+    """The metrics of one update."""
+    for name, value in asked.items():
+        tu.assign_non_tensor_data(data, name, value)
+    return worker.actor.train_mini_batch(data)["metrics"]
+
+
+first = update(*batch())  # learning rate 0: warm-up
+update(*batch())
 
 
 async def sync() -> None:
@@ -99,6 +111,41 @@ before = {name: value.clone() for name, value in worker.rollout.model.state_dict
 asyncio.run(sync())
 trained = dict(worker.actor.engine.get_per_tensor_param()[0])
 after = worker.rollout.model.state_dict()
+# The update as it is dealt out beside the full one, from one state: gradients before they are clipped.
+engine, settings = worker.actor.engine, worker.loss_fn.keywords["config"]
+gradients = []
+
+
+def keep() -> float:
+    found = [p.grad.full_tensor().flatten() for p in engine.module.parameters()]
+    gradients.append(torch.cat(found))
+    return 0.0
+
+
+engine.optimizer_step = keep
+
+
+def rows_of(data: TensorDict) -> list[dict]:
+    columns = {name: column.unbind() for name, column in data.items()}
+    return [{name: rows[i] for name, rows in columns.items()} for i in range(len(data))]
+
+
+dealt = []
+for coefficient in (0.0, 0.01):
+    type(settings)._mutable_fields.add("entropy_coeff")
+    settings.entropy_coeff = coefficient
+    data, asked = batch(calculate_entropy=coefficient > 0)
+    (part,) = deal(rows_of(data), asked, 1)
+    losses = [update(*given)["actor/pg_loss"][0] for given in ((data, asked), (part, {}))]
+    full, fewer = gradients[-2:]
+    dealt.append(
+        {
+            "rows": len(part),
+            "difference": float((full - fewer).norm() / full.norm()),
+            "loss_difference": abs(float(losses[0]) - float(losses[1])),
+        }
+    )
+
 print(
     "RESULT "
     + json.dumps(
@@ -110,6 +157,7 @@ print(
             "repeatable": answers == again,
             "seed_matters": answers.tokens != other.tokens,
             "moved": max(float((after[n] - before[n]).abs().max()) for n in after),
+            "dealt": dealt,
             "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
         }
     )

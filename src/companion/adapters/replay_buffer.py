@@ -37,8 +37,15 @@ class CountingReplayBuffer(ReplayBuffer):
 
     def sample(self, **asked):
         batch, metrics = super().sample(**asked)
-        responses = transfer_queue.kv_batch_get(
-            keys=batch.keys, partition_id=batch.partition_id, select_fields=["responses"]
-        )["responses"]
-        cuts = [cut(row.tolist(), self.limit, self.end_tokens) for row in responses.unbind()]
-        return batch, metrics | {"response/truncated": sum(cuts) / len(cuts)}
+        rows = transfer_queue.kv_batch_get(
+            keys=batch.keys,
+            partition_id=batch.partition_id,
+            select_fields=["responses", "entropies"],
+        )
+        cuts = [
+            cut(row.tolist(), self.limit, self.end_tokens) for row in rows["responses"].unbind()
+        ]
+        metrics = metrics | {"response/truncated": sum(cuts) / len(cuts)}
+        if "entropies" in rows:
+            metrics["actor/entropy_loss"] = rows["entropies"].values().mean().item()
+        return batch, metrics

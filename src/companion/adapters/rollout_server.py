@@ -158,8 +158,9 @@ class BatchAgentLoopManager:
         # Rows of one length side by side: micro-batches are padded to their longest.
         order = sorted(range(len(repeats)), key=lambda row: len(answers.tokens[row]))
         repeats, encoded = [repeats[i] for i in order], [encoded[i] for i in order]
-        tokens, log_probs = (
-            [column[i] for i in order] for column in (answers.tokens, answers.log_probs)
+        tokens, log_probs, entropies = (
+            [column[i] for i in order]
+            for column in (answers.tokens, answers.log_probs, answers.drawn_entropies)
         )
         sources, rules = list(prompts["data_source"]), list(prompts["reward_model"])
         rewards = self.rewards.loop.run_until_complete(self._score(sources, rules, repeats, tokens))
@@ -192,6 +193,7 @@ class BatchAgentLoopManager:
             "input_ids": _jagged(texts),
             "position_ids": _jagged([list(range(len(text))) for text in texts]),
             "rollout_log_probs": _jagged(log_probs, torch.float32),
+            "entropies": _jagged(entropies, torch.float32),
             "rm_scores": _jagged(rm_scores, torch.float32),
             "uid": NonTensorStack(*(uids[i] for i in repeats)),
             "num_turns": NonTensorStack(*(2 for _ in repeats)),

@@ -24,6 +24,8 @@ class Answers:
     """False where the answer was cut at the token limit."""
     texts: list[str] = field(default_factory=list)
     """Decoded without special tokens; filled by a `Sampler`."""
+    drawn_entropies: list[list[float]] = field(default_factory=list)
+    """Nats, of what was drawn from, softmax(logits / temperature). Empty from vLLM."""
 
 
 def cut(answer: Sequence[int], limit: int, end_tokens: Container[int]) -> bool:

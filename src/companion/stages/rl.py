@@ -1,4 +1,4 @@
-"""RL with verl's DAPO: from a profile to one `python -m verl.trainer.main_ppo` run.
+"""RL with verl's DAPO: from a profile to one run of `verl.trainer.main_ppo`.
 
 `collapse` trains the base policy until its entropy collapses; `resume` continues from a policy,
 one call an arm. What differs between arms is the policy they start from, or the temperature they

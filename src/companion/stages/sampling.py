@@ -98,6 +98,7 @@ def _sample(
     tokens = torch.full((count, max_new_tokens), -1, device=device)
     log_probs = torch.zeros(count, max_new_tokens, device=device)
     entropies = torch.zeros(count, max_new_tokens, device=device)
+    drawn_entropies = entropies if temperature == 1 else torch.zeros_like(entropies)
     active = torch.arange(count, device=device)
     going = torch.ones(count, dtype=torch.bool, device=device)
     cache = DynamicCache(config=model.config)
@@ -115,9 +116,10 @@ def _sample(
             .float()
         )
         log_p = torch.log_softmax(logits, -1)
-        entropies[active, step] = -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
+        entropies[active, step] = _entropy(log_p)
         if temperature != 1:
             log_p = torch.log_softmax(logits / temperature, -1)
+            drawn_entropies[active, step] = _entropy(log_p)
         drawn = _draw(log_p.exp(), top_p, uniforms[active, step])
         tokens[active, step] = drawn
         log_probs[active, step] = log_p.gather(-1, drawn[:, None])[:, 0]
@@ -135,7 +137,12 @@ def _sample(
             active, inputs, positions, mask, going = (
                 rows[keep] for rows in (active, inputs, positions, mask, going)
             )
-    _collect(tokens, log_probs, entropies, end_tokens, answers)
+    _collect(tokens, log_probs, entropies, drawn_entropies, end_tokens, answers)
+
+
+def _entropy(log_p: torch.Tensor) -> torch.Tensor:
+    """Nats; log_p [rows, vocabulary] -> [rows]."""
+    return -(log_p.exp() * log_p.nan_to_num(neginf=0.0)).sum(-1)
 
 
 def _draw(probs: torch.Tensor, top_p: float, uniform: torch.Tensor) -> torch.Tensor:
@@ -159,14 +166,16 @@ def _collect(
     tokens: torch.Tensor,
     log_probs: torch.Tensor,
     entropies: torch.Tensor,
+    drawn_entropies: torch.Tensor,
     end_tokens: Collection[int],
     answers: Answers,
 ) -> None:
-    rows = zip(tokens.tolist(), log_probs.tolist(), entropies.tolist(), strict=True)
-    for row, log_p, entropy in rows:
+    columns = (tokens, log_probs, entropies, drawn_entropies)
+    for row, log_p, entropy, drawn in zip(*(x.tolist() for x in columns), strict=True):
         end = next((at for at, token in enumerate(row) if token in end_tokens), None)
         ended, length = end is not None, len(row) if end is None else end + 1
         answers.tokens.append(row[:length])
         answers.log_probs.append(log_p[:length])
         answers.entropies.append(entropy[:length])
+        answers.drawn_entropies.append(drawn[:length])
         answers.ended.append(ended)

@@ -20,8 +20,10 @@ ADAPTERS = Path(__file__).parents[1] / "adapters"
 
 def command(profile: Profile, **asked: Any) -> list[str]:
     """verl's command; `asked` as in `overrides`."""
-    words = [sys.executable, "-W", "ignore", "-m", "verl.trainer.main_ppo"]
-    return [*words, *overrides(profile, **asked)]
+    # Rollouts in the ranks leave verl's other processes nothing to do.
+    here = profile.rl.rollout_engine == "transformers"
+    module = "companion.adapters.verl_here" if here else "verl.trainer.main_ppo"
+    return [sys.executable, "-W", "ignore", "-m", module, *overrides(profile, **asked)]
 
 
 def overrides(
@@ -67,7 +69,6 @@ def overrides(
         "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
         "actor_rollout_ref.actor.use_kl_loss": False,
         "actor_rollout_ref.actor.entropy_coeff": 0,
-        "actor_rollout_ref.actor.calculate_entropy": True,
         "actor_rollout_ref.actor.data_loader_seed": profile.seed,
         "actor_rollout_ref.actor.optim.lr": rl.learning_rate,
         "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
@@ -136,6 +137,7 @@ def _gpu(profile: Profile) -> dict[str, Any]:
     platform = {
         "trainer.n_gpus_per_node": hardware.gpus_per_node,
         "trainer.nnodes": hardware.nodes,
+        "actor_rollout_ref.actor.calculate_entropy": True,
         "actor_rollout_ref.model.use_remove_padding": True,
         "actor_rollout_ref.model.enable_gradient_checkpointing": True,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
@@ -198,11 +200,14 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         return platform | {
             "actor_rollout_ref.model.external_lib": server,
             "actor_rollout_ref.rollout.name": "transformers",
+            # The sampler knows it (replay_buffer.py); rows without advantage need no update then.
+            "actor_rollout_ref.actor.calculate_entropy": False,
             f"+{agent}.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
         }
     return platform | {
         "actor_rollout_ref.model.external_lib": "companion.adapters.verl_loss",
+        "actor_rollout_ref.actor.calculate_entropy": True,
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.agent.num_workers": 1,
         "actor_rollout_ref.rollout.dtype": "float32",

@@ -28,11 +28,12 @@ COLUMNS = {
 """Columns of metrics.jsonl, and what verl 0.9.1 calls them; verl.jsonl holds everything.
 
 `reward` includes the overlong penalty; `rollout_entropy` (nats) is of the policy before the
-update, on logits divided by the rollout temperature: not comparable with RR's. `token_entropy`
+update, on logits divided by the rollout temperature, over all tokens of the step (from the sampler on
+the CPU platform, else from the update): not comparable with RR's. `token_entropy`
 is the one measure, of the checkpoint saved after the step. Lengths in tokens. `truncated`: the
 fraction of answers cut at the token limit (`answers.cut`). `rollout_gap_max` (nats, CPU platform):
-the largest difference, over all tokens of the step, between the log-probability of a token as
-sampled and as trained on.
+the largest difference, over all tokens that the step trains on, between the log-probability of a
+token as sampled and as trained on.
 
 Runs published before have `rollout_gap` instead: the largest in each micro-batch, averaged
 over micro-batches and ranks. What they called `truncated`, verl's `response_length/clip_ratio`, was
