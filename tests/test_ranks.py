@@ -57,7 +57,6 @@ ON_GPUS = HEAT | {
     "hardware.gpus_per_node": 2,
     "rl.rollout_engine": "vllm",
     "evaluation.engine": "vllm",
-    "reheat.through_head": True,
 }
 COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_length")
 
@@ -65,7 +64,7 @@ COMPARED = ("kl", "rollout_entropy", "grad_norm", "token_entropy", "response_len
 def heated(folder, words, environment, profile):
     """What ms-swift measured, a row a step."""
     swift_command.write_inputs(profile, "forward", folder)
-    (folder / "metrics.jsonl").touch()
+    (folder / "metrics.jsonl").write_text("")
     launch(words, environment, folder / "ms-swift.log", lambda: None)
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -102,7 +101,9 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
 
     Through the head, towards a frozen teacher; beside one rank's logits.
     """
-    cpu, gpu = (params.load("smoke", h | {"reheat.teacher": "frozen"}) for h in (HEAT, ON_GPUS))
+    frozen = {"reheat.teacher": "frozen"}
+    cpu, gpu = (params.load("smoke", asked | frozen) for asked in (HEAT, ON_GPUS))
+    fused = params.change(cpu, {"reheat.through_head": True})  # measured as the other is
     base = ROOT / cpu.task.base
     plugin = ["--external_plugins", swift_command.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
     here = ["--use_cpu", "true", "--use_vllm", "false", "--attn_impl", "sdpa"]
@@ -115,7 +116,7 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
         words = swift_command.command(gpu, base, folder)
         at = words.index("--vllm_mode")  # refused where vLLM is not used
         words = [*words[:at], *words[at + 2 :], *here, *more]
-        return folder, heated(folder, words, environment, gpu)
+        return folder, heated(folder, words, environment, fused)
 
     # Weights are kept and saved in fp32 while bf16 computes: untrained, they are the base's.
     untrained, _ = sharded("untrained", "--learning_rate", "0", "--max_steps", "1")
