@@ -14,11 +14,12 @@ from companion import params, runs
 from companion.stages.launch import launch
 
 NOTEBOOK = """
-import sys
+import signal, sys
 from pathlib import Path
 from companion import params, runs
 from companion.stages.launch import launch
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup, around these tests, ignores
 runs.ROOT = Path(sys.argv[1])
 run = runs.open_run(params.load("smoke"), "train", "x", {}, {"policy": runs.ROOT / "policy"})
 with run.recording():
@@ -65,7 +66,7 @@ def test_a_trainer_ends_with_the_notebook_and_holds_the_lock_until_then(run, tmp
     for process in trainers:
         process.suspend()  # it cannot end kindly: as one in the middle of a step
     notebook.send_signal(signal_)
-    notebook.wait()
+    notebook.wait(20)
     for _ in range(10):
         with pytest.raises(RuntimeError, match="is being made by another process"):
             with run.recording():

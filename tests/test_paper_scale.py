@@ -200,6 +200,7 @@ def test_a_checkpoint_is_measured_on_emptied_gpus_and_earlier_ones_become_polici
     callback = swift_plugin.MeasureAndStop(SimpleNamespace(output_dir=str(folder)), None)
     for step in (1, 2, 3):
         saved(folder, step)
+        callback.row = {"step": step}  # as on_log leaves it
         state = SimpleNamespace(is_world_process_zero=True, global_step=step)
         callback.on_save(callback.args, state, SimpleNamespace())
     assert done == ["emptied", "checkpoint-1", "emptied", "checkpoint-2", "emptied", "checkpoint-3"]
