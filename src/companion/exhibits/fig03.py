@@ -80,7 +80,7 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
         yscale="log",
     )
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[2].legend(fontsize=7.5, loc="lower right")
+    axes[2].legend(fontsize=7.5, loc="center", bbox_to_anchor=(0.5, 0.28))
     return figure
 
 
