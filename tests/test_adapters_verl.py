@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from jagged import jagged
 
 from companion import params
 from companion.statistics import Estimate
@@ -185,7 +186,6 @@ def test_truncated_is_the_share_of_answers_cut_at_the_limit(answers, share, poli
     import transfer_queue
     from verl.trainer.ppo.v1 import replay_buffer, trainer_base
 
-    from companion.adapters.rollout_server import _jagged
     from companion.stages import verl_files
 
     end = countdown.tokenizer().eos_token_id
@@ -197,7 +197,7 @@ def test_truncated_is_the_share_of_answers_cut_at_the_limit(answers, share, poli
     def stored(keys, partition_id, select_fields):
         asked = (batch.keys, "train", ["responses", "entropies"])
         assert (keys, partition_id, select_fields) == asked
-        return {"responses": _jagged(answers)}
+        return {"responses": jagged(answers)}
 
     monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda *_, **__: (batch, {"x": 1}))
     monkeypatch.setattr(transfer_queue, "kv_batch_get", stored)
@@ -211,12 +211,11 @@ def test_the_logged_entropy_is_the_mean_over_tokens_of_what_was_drawn_from(polic
     import transfer_queue
     from verl.trainer.ppo.v1 import replay_buffer
 
-    from companion.adapters.rollout_server import _jagged
     from companion.stages import verl_files
 
     rows = {
-        "responses": _jagged([[5, 5], [5, 5, 5, 5]]),
-        "entropies": _jagged([[0.0, 0.3], [0.1, 0.2, 0.3, 0.3]], torch.float32),
+        "responses": jagged([[5, 5], [5, 5, 5, 5]]),
+        "entropies": jagged([[0.0, 0.3], [0.1, 0.2, 0.3, 0.3]]),
     }
     monkeypatch.setattr(replay_buffer.ReplayBuffer, "sample", lambda *_, **__: (batch, {}))
     monkeypatch.setattr(transfer_queue, "kv_batch_get", lambda **_: rows)

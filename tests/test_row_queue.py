@@ -5,10 +5,10 @@ import re
 
 import pytest
 import torch
+from jagged import jagged
 from tensordict import NonTensorStack, TensorDict
 
 from companion.adapters import row_queue
-from companion.adapters.rollout_server import _jagged
 
 
 @pytest.fixture
@@ -20,11 +20,11 @@ def queue(monkeypatch):
 
 def test_what_is_put_is_got_row_by_row(queue):
     fields = TensorDict(
-        {"responses": _jagged([[1, 2], [3]]), "uid": NonTensorStack("u", "v")}, batch_size=2
+        {"responses": jagged([[1, 2], [3]]), "uid": NonTensorStack("u", "v")}, batch_size=2
     )
     queue.kv_batch_put(keys=["p"], partition_id="train", tags=[{"status": "pending"}])
     queue.kv_batch_put(["a", "b"], "train", fields, tags=[{"x": 1}, {"x": 2}])
-    more = TensorDict({"advantages": _jagged([[0.5], [1.0, 2.0]], torch.float32)}, batch_size=2)
+    more = TensorDict({"advantages": jagged([[0.5], [1.0, 2.0]], torch.float32)}, batch_size=2)
     batch = queue.kv_batch_put(["b", "a"], "train", more)
     assert batch.tags == [{"x": 2}, {"x": 1}] and batch.fields == ["advantages"]
     got = queue.kv_batch_get(["b", "a"], "train", ["responses", "advantages", "values", "uid"])

@@ -205,3 +205,24 @@ def test_every_engine_ends_with_every_end_token_that_a_policy_lists(tmp_path):
     assert not any({own, other} & set(row[:-1]) for row in answers.tokens)
     with pytest.raises(ValueError, match="ends its answers with the tokens .* give both the same"):
         checks.same_task(settings, folder)
+
+
+def test_a_cache_with_room_holds_what_transformers_own_holds():
+    """Written token by token, with rows repeated and dropped in between."""
+    from transformers.cache_utils import DynamicLayer
+
+    from companion.stages.sampling import _Roomy
+
+    ours, theirs = _Roomy(), DynamicLayer()
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.tensor([0, 0, 1, 1, 1])
+    for step, length in enumerate([5, *[1] * 20]):
+        keys, values = torch.randn(2, len(rows) if step else 2, 2, length, 4, generator=generator)
+        for cache in (ours, theirs):
+            cache.update(keys, values)
+            if step in (0, 9):
+                cache.batch_select_indices(rows)
+        if step == 9:
+            break
+    assert ours.get_seq_length() == theirs.get_seq_length() == 14
+    assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)

@@ -40,7 +40,8 @@ with initialize_config_dir(config_dir=config_folder, version_base=None):
 worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor_rollout")
 worker.init_model()
 
-from companion.adapters.rollout_server import _jagged  # noqa: E402
+from jagged import jagged  # noqa: E402
+
 from companion.adapters.row_queue import deal  # noqa: E402
 from companion.policies import encode_prompts  # noqa: E402
 from companion.tasks import countdown  # noqa: E402
@@ -59,17 +60,17 @@ ADVANTAGES = [0.0 if i // 8 % 2 else (-1.0) ** i * (1 + i % 3) for i in range(64
 def batch(calculate_entropy: bool = True) -> tuple[TensorDict, dict]:
     """Rows of an update, and what verl's trainer asks with them."""
     texts = [prompt + answer for prompt, answer in zip(prompts, answers.tokens, strict=True)]
-    ones = _jagged([[1] * len(answer) for answer in answers.tokens])
+    ones = jagged([[1] * len(answer) for answer in answers.tokens])
     data = TensorDict(
         {
-            "prompts": _jagged(prompts),
-            "responses": _jagged(answers.tokens),
+            "prompts": jagged(prompts),
+            "responses": jagged(answers.tokens),
             "response_mask": ones,
             "loss_mask": ones,
-            "input_ids": _jagged(texts),
-            "position_ids": _jagged([list(range(len(text))) for text in texts]),
-            "old_log_probs": _jagged(answers.log_probs, torch.float32),
-            "advantages": _jagged(
+            "input_ids": jagged(texts),
+            "position_ids": jagged([list(range(len(text))) for text in texts]),
+            "old_log_probs": jagged(answers.log_probs, torch.float32),
+            "advantages": jagged(
                 [[value] * len(row) for value, row in zip(ADVANTAGES, answers.tokens, strict=True)],
                 torch.float32,
             ),

@@ -9,14 +9,14 @@ step's whole batch. Three pieces, at verl's own plug-in points:
 - `Replica` tells verl that there is no server to launch beside it (replica.py:300);
 - `BatchAgentLoopManager` (`rollout.agent.agent_loop_manager_class`, verl/trainer/main_ppo.py:117)
   does for a batch what AgentLoopWorkerTQ does for a sample (trainer/ppo/v1/agent_loop_tq.py:54):
-  samples, scores with verl's reward manager, and puts the rows into the TransferQueue.
+  samples, scores with verl's reward manager, and puts the rows into the queue (row_queue.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,8 +24,7 @@ import numpy as np
 import ray
 import torch
 import transfer_queue
-from tensordict import NonTensorStack, TensorDict
-from verl import DataProto
+from tensordict import TensorDict
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY, BaseRollout
@@ -96,6 +95,7 @@ class BatchAgentLoopManager:
         self.config, self.rollout = config, config.actor_rollout_ref.rollout
         self.tokenizer = omega_conf_to_dataclass(config.actor_rollout_ref.model).tokenizer
         self.rewards = load_reward_manager(config, self.tokenizer)
+        self.rewards.loop = _AtOnce()
         self.at, self.calls = (-1, False), 0
 
     @classmethod
@@ -158,12 +158,15 @@ class BatchAgentLoopManager:
         # Rows of one length side by side: micro-batches are padded to their longest.
         order = sorted(range(len(repeats)), key=lambda row: len(answers.tokens[row]))
         repeats, encoded = [repeats[i] for i in order], [encoded[i] for i in order]
-        tokens, log_probs, entropies = (
-            [column[i] for i in order]
-            for column in (answers.tokens, answers.log_probs, answers.drawn_entropies)
+        tokens = [answers.tokens[i] for i in order]
+        log_probs, entropies = (
+            [column[i] for i in order] for column in (answers.log_probs, answers.drawn_entropies)
         )
         sources, rules = list(prompts["data_source"]), list(prompts["reward_model"])
-        rewards = self.rewards.loop.run_until_complete(self._score(sources, rules, repeats, tokens))
+        rewards = [
+            self._score(sources[i], rules[i], answer)
+            for i, answer in zip(repeats, tokens, strict=True)
+        ]
         seen: dict[int, int] = {}
         keys, tags, extras, rm_scores = [], [], [], []
         for i, prompt, answer, reward in zip(repeats, encoded, tokens, rewards, strict=True):
@@ -184,63 +187,58 @@ class BatchAgentLoopManager:
             extras.append({"reward_extra_info": reward["reward_extra_info"], **version})
             rm_scores.append([0.0] * (len(answer) - 1) + [float(reward["reward_score"])])
         texts = [prompt + answer for prompt, answer in zip(encoded, tokens, strict=True)]
-        ones = _jagged([[1] * len(answer) for answer in tokens])
+        ones = [torch.ones(len(answer), dtype=torch.int64) for answer in tokens]
         fields = {
-            "prompts": _jagged(encoded),
-            "responses": _jagged(tokens),
+            "prompts": [torch.tensor(prompt) for prompt in encoded],
+            "responses": [torch.tensor(answer) for answer in tokens],
             "response_mask": ones,
             "loss_mask": ones,
-            "input_ids": _jagged(texts),
-            "position_ids": _jagged([list(range(len(text))) for text in texts]),
-            "rollout_log_probs": _jagged(log_probs, torch.float32),
-            "entropies": _jagged(entropies, torch.float32),
-            "rm_scores": _jagged(rm_scores, torch.float32),
-            "uid": NonTensorStack(*(uids[i] for i in repeats)),
-            "num_turns": NonTensorStack(*(2 for _ in repeats)),
-            "data_source": NonTensorStack(*(sources[i] for i in repeats)),
-            "reward_model": NonTensorStack(*(rules[i] for i in repeats)),
-            "extra_fields": NonTensorStack(*extras),
+            "input_ids": [torch.tensor(text) for text in texts],
+            "position_ids": [torch.arange(len(text)) for text in texts],
+            "rollout_log_probs": [torch.tensor(row) for row in log_probs],
+            "entropies": [torch.tensor(row) for row in entropies],
+            "rm_scores": [torch.tensor(row) for row in rm_scores],
+            "uid": [uids[i] for i in repeats],
+            "num_turns": [2] * len(repeats),
+            "data_source": [sources[i] for i in repeats],
+            "reward_model": [rules[i] for i in repeats],
+            "extra_fields": extras,
         }
-        transfer_queue.kv_batch_put(
-            keys=keys,
-            fields=TensorDict(fields, batch_size=len(keys)),
-            tags=tags,
-            partition_id=partition,
-        )
+        transfer_queue.kv_batch_put(keys=keys, fields=fields, tags=tags, partition_id=partition)
         # verl samples prompts whose whole group is finished (v1/replay_buffer.py:90).
         finished = [{"is_prompt": True, "status": "finished", "global_steps": step}] * len(uids)
         transfer_queue.kv_batch_put(keys=uids, tags=finished, partition_id=partition)
 
-    async def _score(self, sources, rules, repeats, tokens) -> list[dict[str, Any]]:
-        """verl's reward manager on every row: reward_score, reward_extra_info."""
-        scored = []
-        for i, answer in zip(repeats, tokens, strict=True):
-            row = TensorDict(
-                {
-                    "responses": torch.tensor([answer]),
-                    "attention_mask": torch.ones(1, len(answer), dtype=torch.long),
-                },
-                batch_size=1,
-            )
-            scored.append(
-                await self.rewards.run_single(
-                    DataProto(
-                        row,
-                        {
-                            "data_source": np.array([sources[i]], dtype=object),
-                            "reward_model": np.array([rules[i]], dtype=object),
-                        },
-                    )
-                )
-            )
-        return scored
+    def _score(self, source: str, rule: dict[str, Any], answer: list[int]) -> dict[str, Any]:
+        """What verl's reward manager says of an answer: reward_score, reward_extra_info."""
+        batch = {
+            "responses": torch.tensor(answer),
+            "attention_mask": torch.tensor([1] * len(answer)),
+        }
+        try:
+            self.rewards.run_single(
+                _Row(batch, {"data_source": source, "reward_model": rule})
+            ).send(None)
+        except StopIteration as ended:
+            return ended.value
+        raise RuntimeError("verl's reward manager waits for something else than _AtOnce")
 
 
-def _jagged(rows: Sequence[Sequence[float]], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-    """Rows of any lengths as one nested tensor [rows, *]."""
-    offsets = torch.tensor([0] + [len(row) for row in rows]).cumsum(0)
-    values = torch.tensor([value for row in rows for value in row], dtype=dtype)
-    return torch.nested.nested_tensor_from_jagged(values, offsets)
+class _Row:
+    """A `DataProto` of one row, as far as a reward manager looks, and a third of its cost."""
+
+    def __init__(self, batch: dict[str, torch.Tensor], non_tensor_batch: dict[str, Any]):
+        self.batch, self.non_tensor_batch = batch, non_tensor_batch
+
+    def __getitem__(self, _) -> _Row:
+        return self
+
+
+class _AtOnce:
+    """An event loop whose executor is the caller: two threads a row take longer than the rewards."""
+
+    async def run_in_executor(self, _, call: Callable[[], Any]) -> Any:
+        return call()
 
 
 _ROLLOUT_REGISTRY["transformers", "async"] = f"{__name__}.BatchRollout"

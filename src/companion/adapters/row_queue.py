@@ -49,7 +49,7 @@ def install() -> None:
 
 
 def kv_batch_put(keys, partition_id, fields=None, tags=None) -> KVBatchMeta:
-    """Keep `fields` (a TensorDict of as many rows) and `tags` by key, beside what is there."""
+    """Keep `fields` (columns, or a TensorDict) and `tags` by key, beside what is there."""
     for key, tag in zip(keys, tags or [{}] * len(keys), strict=True):
         _tags[partition_id].setdefault(key, {}).update(tag)
     names = list(fields.keys()) if fields is not None else []

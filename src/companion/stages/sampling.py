@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from companion.policies import encode_prompts, end_tokens, load_policy
 from companion.stages.answers import Answers, Sampler
@@ -81,19 +82,36 @@ def _sample(
     answers: Answers,
 ) -> None:
     """Add one answer to each prompt, sampled as one batch."""
-    ends = torch.tensor(sorted(end_tokens), device=model.device)
-    count, width = len(prompts), max(map(len, prompts))
-    max_new_tokens = uniforms.shape[1]
     device = model.device
+    ends = torch.tensor(sorted(end_tokens), device=device)
+    count, max_new_tokens = uniforms.shape
     uniforms = uniforms.to(device)
-    inputs = torch.full((count, width), min(end_tokens))
-    mask = torch.zeros(count, width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
+    # The answers to one prompt share its reading.
+    places = {prompt: place for place, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+    which = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=device)
+    width = max(map(len, places))
+    inputs = torch.full((len(places), width), min(end_tokens))
+    mask = torch.zeros(len(places), width, dtype=torch.long)
+    for row, prompt in enumerate(places):
         inputs[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
     inputs, mask = inputs.to(device), mask.to(device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     padded = not bool(mask.all())
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+
+    def logits() -> torch.Tensor:
+        """Of the next token, after `inputs`. [rows, vocabulary]"""
+        read = model(
+            input_ids=inputs,
+            attention_mask=mask if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return read.logits[:, -1].float()
 
     tokens = torch.full((count, max_new_tokens), -1, device=device)
     log_probs = torch.zeros(count, max_new_tokens, device=device)
@@ -101,24 +119,17 @@ def _sample(
     drawn_entropies = entropies if temperature == 1 else torch.zeros_like(entropies)
     active = torch.arange(count, device=device)
     going = torch.ones(count, dtype=torch.bool, device=device)
-    cache = DynamicCache(config=model.config)
     for step in range(max_new_tokens):
-        logits = (
-            model(
-                input_ids=inputs,
-                attention_mask=mask if padded else None,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            .logits[:, -1]
-            .float()
-        )
-        log_p = torch.log_softmax(logits, -1)
+        if step == 0:
+            following = logits()[which]
+            cache.batch_select_indices(which)
+            positions, mask = positions[which], mask[which]
+        else:
+            following = logits()
+        log_p = torch.log_softmax(following, -1)
         entropies[active, step] = _entropy(log_p)
         if temperature != 1:
-            log_p = torch.log_softmax(logits / temperature, -1)
+            log_p = torch.log_softmax(following / temperature, -1)
             drawn_entropies[active, step] = _entropy(log_p)
         drawn = _draw(log_p.exp(), top_p, uniforms[active, step])
         tokens[active, step] = drawn
@@ -138,6 +149,36 @@ def _sample(
                 rows[keep] for rows in (active, inputs, positions, mask, going)
             )
     _collect(tokens, log_probs, entropies, drawn_entropies, end_tokens, answers)
+
+
+class _Roomy(DynamicLayer):
+    """A layer's cache that grows by blocks: a token is written, and the cache seldom copied for it."""
+
+    BLOCK = 8
+
+    def update(self, key_states, value_states, *_, **__):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+            self.room = self.keys, self.values
+        begin = self.keys.shape[-2]
+        end = begin + key_states.shape[-2]
+        if end > self.room[0].shape[-2]:
+            self.room = self._more(self.keys, end), self._more(self.values, end)
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, begin:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self.room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self.room = self.keys, self.values
+
+    def _more(self, states: torch.Tensor, length: int) -> torch.Tensor:
+        rows, heads, now, width = states.shape
+        room = states.new_empty(rows, heads, length + self.BLOCK, width)
+        room[:, :, :now] = states
+        return room
 
 
 def _entropy(log_p: torch.Tensor) -> torch.Tensor:
