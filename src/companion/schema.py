@@ -108,13 +108,15 @@ PR-scale and the one that takes over the optimizer of the run to collapse are ou
 
 
 RewardRule = Literal["answer-line", "answer-line-or-box"]
-Teacher = Literal["live", "frozen"]
 r"""Where RL looks for a mathematics answer, in its last 300 characters, by verl's `math_dapo`.
 
 answer-line: after the last "Answer:", which DAPO's prompt asks for; the rule of verl up to 0.9.0,
 and so of the paper's time. answer-line-or-box: verl 0.9.1's, which without any "Answer:" takes the
 last \boxed{} of the last 100 characters.
 """
+
+Teacher = Literal["live", "frozen"]
+"""Whose logits reheating softens: see `Reheat.teacher`."""
 
 
 class RL(Section):
