@@ -11,7 +11,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest
+import torch
 from hypothesis import settings
+from torch.utils._python_dispatch import TorchDispatchMode
 from xdist.scheduler import LoadScopeScheduling
 
 from companion import params
@@ -52,7 +54,6 @@ def pytest_collection_modifyitems(items):
 
 def save_policy(folder, **tensors):
     """A folder with all that a policy has, its weights these tensors; loads nowhere."""
-    import torch
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,18 @@ def save_policy(folder, **tensors):
     weights = {name: torch.tensor(values) for name, values in tensors.items()}
     save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")
     return folder
+
+
+class Largest(TorchDispatchMode):
+    """The most elements of any tensor made within this context."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.elements = max(self.elements, made.numel())
+        return made
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from conftest import Largest
 
 from companion import distillation, objective
 
@@ -117,18 +117,6 @@ def test_a_second_backward_is_refused_and_not_wrong(hidden, head):
     (2 * total).backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         total.backward()
-
-
-class Largest(TorchDispatchMode):
-    """The most elements of any tensor made within this context."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor):
-            self.elements = max(self.elements, made.numel())
-        return made
 
 
 def test_no_logits_of_all_rows_are_ever_made(monkeypatch):

@@ -60,14 +60,8 @@ def asked(monkeypatch):
     monkeypatch.setattr(experiments.rl, "collapse", collapse)
     monkeypatch.setattr(experiments.arms, "collapsed", lambda profile: Path("collapsed"))
     monkeypatch.setattr(experiments.policies, "base", lambda profile: Path("base"))
-    monkeypatch.setattr(
-        experiments.arms,
-        "reheated",
-        lambda profile: {
-            "PR-FKL": Made("fkl"),
-            "PR-RKL": Made("rkl"),
-        },
-    )
+    hot = {"PR-FKL": Made("fkl"), "PR-RKL": Made("rkl")}
+    monkeypatch.setattr(experiments.arms, "heated", lambda profile, name: hot[name])
     return calls
 
 

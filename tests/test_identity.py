@@ -14,7 +14,7 @@ from companion.analysis import (
     measure,
     representation,
 )
-from companion.stages import answers, entropy, evaluate, reheat, rl, scaling
+from companion.stages import answers, entropy, evaluate, matching, merge, reheat, rl, scaling
 from companion.study import arms
 from companion.tasks import countdown
 
@@ -26,6 +26,8 @@ OPENED = {
     "reheat": lambda: reheat.reheat(SMOKE, SHIPPED),
     "scale": lambda: scaling.scale(SMOKE, SHIPPED, 1.2),
     "match": lambda: scaling.matching_tau(SMOKE, SHIPPED, 0.1),
+    "merge": lambda: merge.merge(SMOKE, SHIPPED, 0.4),
+    "match, merge": lambda: merge.matching_strength(SMOKE, SHIPPED, 0.1),
     "evaluate": lambda: evaluate.evaluate(SMOKE, SHIPPED, "x"),
     "branching": lambda: branching.branch(SMOKE, {0: SHIPPED}),
     "cka": lambda: representation.cka(SMOKE, BASE, SHIPPED),
@@ -35,7 +37,7 @@ OPENED = {
 }
 """A run of every kind; within `finished_only` nothing is made."""
 ANALYSES = ["branching", "cka", "displacement", "distribution", "gradients"]
-MEASURED = ["rl", "reheat", "scale", "match", "evaluate"]
+MEASURED = ["rl", "reheat", "scale", "match", "merge", "match, merge", "evaluate"]
 """Those that measure the token entropy."""
 
 
@@ -92,8 +94,9 @@ def test_a_problem_of_another_suite_is_another_evaluation(monkeypatch):
     (answers.VERSIONS, "transformers", [k for k in OPENED if k != "displacement"]),
     (answers.VERSIONS, "vllm", []),
     (reheat, "VERSION", ["reheat"]),
-    (scaling, "SCALE_VERSION", ["scale", "match"]),
-    (scaling, "MATCH_VERSION", ["match"]),
+    (scaling, "VERSION", ["scale", "match"]),
+    (merge, "VERSION", ["merge", "match, merge"]),
+    (matching, "VERSION", ["match", "match, merge"]),
     (evaluate, "VERSION", ["evaluate"]),
     *((measure.VERSIONS, kind, [kind]) for kind in ANALYSES),
 ])  # fmt: skip

@@ -250,6 +250,21 @@ def test_tokens_by_hand():
     assert tokens["entropy checks"] == checks * 256 * (2048 + 8192)
 
 
+def test_an_arm_of_ours_costs_what_its_policy_takes_to_make():
+    """A frozen teacher trains; merging takes averages, and merge* a search for its strength."""
+    before = plan.plan(load())
+    for name in ("PR-FKL frozen", "merge*"):
+        table = plan.plan(load(rl__arms=[*load().rl.arms, f"+DAPO w/ {name}"]))
+        more = table.loc["entropy checks", "tokens"] - before.loc["entropy checks", "tokens"]
+        trained = 1 + 200 / 10  # the arm's own, after which both are evaluated
+        made = 1 + 20 if name == "PR-FKL frozen" else plan.TRIALS
+        assert more == (trained + made + 2) * 256 * (2048 + 8192)
+        assert table.loc[name, "tokens"] == (
+            1024 * (2048 + 4096) * 20 if name == "PR-FKL frozen" else 0
+        )
+        assert name not in before.index
+
+
 def test_fewer_test_problems_are_fewer_tokens_and_no_suite_grows():
     tokens = plan.plan(load(task__test_problems=100))["tokens"]
     assert tokens["evaluation"] == 12 * (100 + 3 * 30 + 100 + 100) * 8 * (2048 + 8192)
@@ -296,7 +311,7 @@ def test_every_profile_has_a_plan(name):
     assert list(table.index) == [
         "RL to collapse",
         *profile.rl.arms,
-        *arms.REHEATED,
+        *arms.ALWAYS,
         "evaluation",
         "analyses: RL",
         "analyses: reheating",

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from conftest import Largest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from companion import params, policies, runs, tasks
 from companion.analysis import measure, representation, rollouts
@@ -78,18 +78,6 @@ def test_the_same_layer_alone_is_the_diagonal(activations):
     assert same.tokens == 40
     with pytest.raises(ValueError, match="longer"):
         streamed(x, y, same_layer=True)
-
-
-class Largest(TorchDispatchMode):
-    """The most elements that any tensor made within this context has."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        made = function(*args, **(kwargs or {}))
-        if isinstance(made, torch.Tensor):
-            self.elements = max(self.elements, made.numel())
-        return made
 
 
 @pytest.mark.parametrize("tokens", [8, 800])

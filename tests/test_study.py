@@ -44,6 +44,55 @@ def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
     assert arms.ROWS[2:] == list(started) and set(started) <= set(style.COLOURS)
 
 
+class Calls(list):
+    """What the stages are asked for; each call gives a run of its own entropy."""
+
+    def of(self, stage):
+        def call(profile, start, *rest, **options):
+            self.append((stage, start, *rest, *options.values(), profile.reheat.teacher))
+            return type("R", (), {"result": {"token_entropy": 0.2}, "policy": stage})
+
+        return call
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    calls = Calls()
+    monkeypatch.setattr(arms, "collapsed", lambda profile: "collapsed")
+    monkeypatch.setattr(arms.reheat, "reheat", calls.of("reheat"))
+    monkeypatch.setattr(arms.scaling, "scale", calls.of("scale"))
+    monkeypatch.setattr(arms.merge, "merge", calls.of("merge"))
+    monkeypatch.setattr(arms.scaling, "matching_tau", lambda *asked: ("tau of", asked[2]))
+    monkeypatch.setattr(arms.merge, "matching_strength", lambda *asked: ("strength of", asked[2]))
+    return calls
+
+
+def test_a_rival_is_made_for_the_arm_that_asks_for_it(stages):
+    """Four are compared always; beyond them what an arm starts from, and nothing else."""
+    assert set(arms._HEATED) == set(arms.REHEATED) > set(arms.ALWAYS)
+    assert list(arms.reheated(SMOKE)) == arms.ALWAYS
+    forward, merged = ("reheat", "collapsed", "forward", "live"), [call[0] for call in stages]
+    assert stages.count(forward) == 2 and "merge" not in merged  # its own, and PR-scale*'s entropy
+    stages.clear()
+    more = params.load("smoke", {"rl.arms": ["+DAPO", "+DAPO w/ PR-FKL", "+DAPO w/ merge"]})
+    assert list(arms.reheated(more)) == [*arms.ALWAYS, "merge"]
+    assert stages[-1] == ("merge", "collapsed", 0.4, "live")
+
+
+def test_each_reheating_is_what_its_name_says(stages):
+    for name, expected in {
+        "PR-RKL": ("reheat", "collapsed", "reverse", "live"),
+        "PR-scale": ("scale", "collapsed", SMOKE.reheat.tau, "live"),
+        "PR-scale*": ("scale", "collapsed", ("tau of", 0.2), "live"),
+        "PR-FKL frozen": ("reheat", "collapsed", "forward", "frozen"),
+        "merge": ("merge", "collapsed", SMOKE.merge.strength, "live"),
+        "merge*": ("merge", "collapsed", ("strength of", 0.2), "live"),
+    }.items():
+        stages.clear()
+        arms.heated(SMOKE, name)
+        assert stages[-1] == expected
+
+
 def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
     prompts = entropy.entropy_prompts(SMOKE)
     assert prompts == entropy.entropy_prompts(params.load("smoke", {"seed": 9}))

@@ -33,6 +33,8 @@ from companion.stages import (
     engines,
     entropy,
     evaluate,
+    matching,
+    merge,
     reheat,
     rl,
     sampling,
@@ -228,11 +230,20 @@ def of_match(folder):
     start = 1 / first(SHIPPED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling.runs, "ROOT", folder)
-        patch.setattr(scaling, "token_entropy", entropy)
+        patch.setattr(matching, "token_entropy", entropy)
         found = [scaling.matching_tau(SMOKE, SHIPPED, start * by) for by in (0.5, 1.25)]
         with pytest.raises(ValueError, match="which no tau between 1/4 and 4 gives"):
             scaling.matching_tau(SMOKE, SHIPPED, start * 5)
     return {"tau": found}
+
+
+def of_merge(folder):
+    """A third of the way to the base."""
+    merge.save_merged(SHIPPED, policies.base(SMOKE), 1 / 3, folder)
+    model, tokenizer = policies.load_policy(folder)
+    inputs = torch.tensor(policies.encode_prompts(tokenizer, QUESTIONS[:1]))
+    with torch.inference_mode():
+        return {"logits": values(model(inputs).logits[0, -1])}
 
 
 def of_evaluate(folder):
@@ -347,8 +358,9 @@ VERSIONS = {
     "reward: math": (math, "REWARD_VERSION", lambda _: of_reward("math/x", LINES)),
     "rl": (rl, "VERSION", of_rl),
     "reheat": (reheat, "VERSION", of_reheat),
-    "scale": (scaling, "SCALE_VERSION", of_scale),
-    "match": (scaling, "MATCH_VERSION", of_match),
+    "scale": (scaling, "VERSION", of_scale),
+    "merge": (merge, "VERSION", of_merge),
+    "match": (matching, "VERSION", of_match),
     "evaluate": (evaluate, "VERSION", of_evaluate),
     "analysis: branching": (measure.VERSIONS, "branching", of_branching),
     "analysis: cka": (measure.VERSIONS, "cka", of_cka),

@@ -46,7 +46,7 @@ def content_hash(path: Path) -> str:
         raise ValueError(f"'{portable(str(path))}' does not exist; make it first or name another")
     if path.is_file():
         return file_hash(path)
-    files = [*weights(path), *_beside_weights(path)]
+    files = [*weights(path), *beside_weights(path)]
     stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     return _policy_hash(path, stamp)
 
@@ -116,7 +116,8 @@ def tensors(file: Path) -> tuple[dict[str, dict[str, Any]], int]:
     return header, 8 + length
 
 
-def _beside_weights(policy: Path) -> list[Path]:
+def beside_weights(policy: Path) -> list[Path]:
+    """The files of READ_BESIDE_WEIGHTS that a policy has."""
     return sorted(path for name in READ_BESIDE_WEIGHTS for path in policy.glob(name))
 
 
@@ -124,7 +125,7 @@ def _beside_weights(policy: Path) -> list[Path]:
 def _policy_hash(policy: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
     """Cached by the files' sizes and times of change, so that large policies are read once."""
     digest = hashlib.sha256()
-    for path in _beside_weights(policy):
+    for path in beside_weights(policy):
         digest.update(f"{path.relative_to(policy)} {file_hash(path)}\n".encode())
     found: dict[str, tuple[str, Path, int, int]] = {}
     for file in weights(policy):

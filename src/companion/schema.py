@@ -99,22 +99,27 @@ Arm = Literal[
     "+DAPO w/ PR-FKL",
     "+DAPO w/ PR-scale",
     "+DAPO w/ PR-scale*",
+    "+DAPO w/ PR-FKL frozen",
+    "+DAPO w/ merge",
+    "+DAPO w/ merge*",
     "+DAPO, optimizer kept",
 ]
 """RL resumed from the collapsed policy, by its row of Table 1, in the paper's order.
 
-PR-scale and the one that takes over the optimizer of the run to collapse are ours.
+From PR-scale on they are ours: controls, rivals, and the optimizer of the run to collapse taken over.
 """
 
 
 RewardRule = Literal["answer-line", "answer-line-or-box"]
-Teacher = Literal["live", "frozen"]
 r"""Where RL looks for a mathematics answer, in its last 300 characters, by verl's `math_dapo`.
 
 answer-line: after the last "Answer:", which DAPO's prompt asks for; the rule of verl up to 0.9.0,
 and so of the paper's time. answer-line-or-box: verl 0.9.1's, which without any "Answer:" takes the
 last \boxed{} of the last 100 characters.
 """
+
+Teacher = Literal["live", "frozen"]
+"""Whose logits reheating softens: see `Reheat.teacher`."""
 
 
 class RL(Section):
@@ -201,6 +206,14 @@ class Reheat(Section):
         return self
 
 
+class Merge(Section):
+    """Weights between the collapsed policy's and the base's, a rival to reheating."""
+
+    strength: PositiveFloat = Field(default=0.4, le=1)
+    """The base's share. Chosen on validation problems: at 0.3 what RL never saw is lost again after
+    a hundred steps (docs/lab-log.md)."""
+
+
 class Entropy(Section):
     """The one measure that decides collapse, gate and stop."""
 
@@ -254,6 +267,7 @@ class Profile(Section):
     task: Task
     rl: RL
     reheat: Reheat
+    merge: Merge = Merge()
     entropy: Entropy
     evaluation: Evaluation
     analysis: Analysis

@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95% percentile-bootstrap interval, in the figure's own unit."""
+    """A figure with its 95% interval in its own unit; a bootstrap's unless its maker says otherwise."""
 
     value: float
     low: float

@@ -14,7 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-# Okabe-Ito: distinct for colour-blind readers; every arm keeps its colour in every figure.
+# Okabe-Ito, and beyond its eight Tol's muted: distinct for colour-blind readers; every arm keeps its
+# colour in every figure.
 COLOURS = {
     "Base": "#999999",
     "Collapsed": "#000000",
@@ -25,6 +26,9 @@ COLOURS = {
     "+DAPO w/ PR-RKL": "#56B4E9",
     "+DAPO w/ PR-scale": "#D55E00",
     "+DAPO w/ PR-scale*": "#CC79A7",
+    "+DAPO w/ PR-FKL frozen": "#332288",
+    "+DAPO w/ merge": "#882255",
+    "+DAPO w/ merge*": "#999933",
 }
 FKL, RKL = COLOURS["+DAPO w/ PR-FKL"], COLOURS["+DAPO w/ PR-RKL"]
 

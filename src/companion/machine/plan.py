@@ -11,18 +11,17 @@ costs in RL, where it is also learned from. Every stage is taken to run to its l
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pandas as pd
 
 from companion import paper, tasks
 from companion.machine.memory import GIB, host_gib, moments, peaks, shape
-from companion.schema import Arm, Profile
+from companion.schema import Profile
+from companion.study import arms
 from companion.tasks.sources import BENCHMARKS
 
-REHEATED = [arm.removeprefix("+DAPO w/ ") for arm in get_args(Arm) if " PR-" in arm]
 TRIALS = 12
-"""Entropy checks of the search for PR-scale*'s tau, about."""
+"""Entropy checks of a search for the tau of PR-scale*, or the strength of merge*, about."""
 HIGHEST = ("memory_gib", "scratch_gib")
 """Columns that do not add up."""
 
@@ -71,11 +70,12 @@ def plan(profile: Profile) -> pd.DataFrame:
     )
     rows = {"RL to collapse": trained(rl.collapse.max_steps, stays=1)}
     rows |= {arm: trained(rl.continued_steps, stays=0) for arm in rl.arms}
+    made = arms.asked(profile)
     rows |= {
-        name: _row(profile, "scaling", disk=policy) if "scale" in name else reheated
-        for name in REHEATED
+        name: reheated if name in _distilled(profile) else _row(profile, "scaling", disk=policy)
+        for name in made
     }
-    policies = ["Base", "Collapsed", *REHEATED, *rl.arms]
+    policies = ["Base", "Collapsed", *made, *rl.arms]
     heatings, scarce = _analyses(profile)
     between = profile.analysis.checkpoints - 2  # of Fig. 4's policies, whose ends are the study's
     sampled = _test_problems(profile) * asked.samples
@@ -185,15 +185,22 @@ def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     return heatings, [extra.scarce_steps] * 3  # to the fork, and two arms from there
 
 
+def _distilled(profile: Profile) -> list[str]:
+    """The study's reheatings that train; the others divide or average weights."""
+    return [name for name in arms.asked(profile) if "KL" in name]
+
+
 def _checks(profile: Profile) -> int:
     """Entropy checks beside those of evaluated policies: of every start and every checkpoint."""
     rl, heat = profile.rl, profile.reheat
     heatings, scarce = _analyses(profile)
     trained = [rl.collapse.max_steps, *(rl.continued_steps for _ in rl.arms), *scarce]
-    heated = [heat.max_steps, heat.max_steps, *(steps for _, steps in heatings)]
+    distilled = _distilled(profile)
+    heated = [heat.max_steps] * len(distilled) + [steps for _, steps in heatings]
     checks = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in trained)
     checks += sum(1 + math.ceil(steps / heat.check_every) for steps in heated)
-    return checks + 1 + TRIALS
+    others = [name for name in arms.asked(profile) if name not in distilled]
+    return checks + sum(TRIALS if name.endswith("*") else 1 for name in others)
 
 
 def _test_problems(profile: Profile) -> int:

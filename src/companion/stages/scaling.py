@@ -7,17 +7,16 @@ head is tied to the embeddings.
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 
 from companion import policies, runs
 from companion.runs import Run
 from companion.schema import Profile, check_tau
-from companion.stages import checks
+from companion.stages import checks, matching
 from companion.stages.entropy import measure, token_entropy
 
-SCALE_VERSION, MATCH_VERSION = 1, 1
-"""Raised by hand when the same settings give another policy, or another tau (tests/test_versions.py)."""
+VERSION = 1
+"""Raised by hand when the same settings give another policy (tests/test_versions.py)."""
 
 
 def scale(profile: Profile, start: Path, tau: float) -> Run:
@@ -31,7 +30,7 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
         profile,
         "scale",
         f"tau{check_tau(tau):.4g}",
-        {"tau": tau, "scale_version": SCALE_VERSION, **measure(profile)},
+        {"tau": tau, "scale_version": VERSION, **measure(profile)},
         {"policy": start},
     )
     if run.finished:
@@ -45,14 +44,9 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
 def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
     """The tau at which the scaled policy's mean token entropy is `entropy` nats.
 
-    Every trial answers the same prompts with the same uniforms (`token_entropy`), so that the
-    search follows tau and not the sampling noise.
-
     Raises:
         ValueError: no tau between 1/4 and 4 gives this entropy.
     """
-    from scipy.optimize import brentq
-
     start = checks.same_task(profile, policies.check_policy(start))
     run = runs.open_run(
         profile,
@@ -60,27 +54,23 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
         f"{entropy:.3f}nats",
         {
             "target": entropy,
-            "match_version": MATCH_VERSION,
-            "scale_version": SCALE_VERSION,
+            "match_version": matching.VERSION,
+            "scale_version": VERSION,
             **measure(profile),
         },
         {"policy": start},
     )
     if run.finished:
         return run.result["tau"]
-
-    with run.recording() as result, tempfile.TemporaryDirectory() as folder:
-
-        def excess(log_tau: float) -> float:
-            save_scaled(start, math.exp(log_tau), Path(folder))
-            return token_entropy(Path(folder), profile).value - entropy
-
-        try:
-            result["tau"] = math.exp(brentq(excess, -math.log(4), math.log(4), xtol=1e-3))
-        except ValueError:  # the same sign at both ends
-            raise ValueError(
-                f"entropy is {entropy:.3f} nats, which no tau between 1/4 and 4 gives this policy"
-            ) from None
+    with run.recording() as result:
+        found = matching.search(
+            profile,
+            entropy,
+            lambda log_tau, folder: save_scaled(start, math.exp(log_tau), folder),
+            (-math.log(4), math.log(4)),
+            "tau between 1/4 and 4",
+        )
+        result["tau"] = math.exp(found)
     return result["tau"]
 
 

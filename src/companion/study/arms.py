@@ -6,18 +6,23 @@ and the command line all ask here and never say twice what an arm is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from companion import params
 from companion.params import place
 from companion.policies import base
 from companion.runs import Run
 from companion.schema import Arm, Profile
-from companion.stages import evaluate, reheat, rl, scaling
+from companion.stages import evaluate, merge, reheat, rl, scaling
 
 ARMS: list[str] = list(get_args(Arm))
-DAPO, RR, *_, KEPT = ARMS
-REHEATED = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
+DAPO, RR, *_HOT, KEPT = ARMS
+REHEATED = [arm.removeprefix(f"{DAPO} w/ ") for arm in _HOT]
+"""What can be made of the collapsed policy, by the name of the arm that goes on from it."""
+ALWAYS = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
+"""Those that tables and figures compare, whatever is continued from them."""
 ROWS = ["Base", "Collapsed", *ARMS]
 """The rows of Table 1, in the paper's order; the collapsed row is ours."""
 
@@ -45,20 +50,52 @@ def example(profile: Profile) -> Path:
 
 
 def reheated(profile: Profile) -> dict[str, Run]:
-    """The collapsed policy after each reheating, by the name of its arm.
+    """The collapsed policy after each reheating that is `asked` for, by the name of its arm."""
+    return {name: heated(profile, name) for name in asked(profile)}
 
-    PR-scale divides the final norm's weight by tau; PR-scale* by the tau whose entropy equals
-    what PR-FKL reached, so that the two differ in how the entropy was raised and in nothing else.
+
+def asked(profile: Profile) -> list[str]:
+    """Of REHEATED those that are ALWAYS made, and those that an arm of the profile starts from."""
+    return [name for name in REHEATED if name in ALWAYS or f"{DAPO} w/ {name}" in profile.rl.arms]
+
+
+def heated(profile: Profile, name: str) -> Run:
+    """The collapsed policy after one reheating of REHEATED, and what it is made from.
+
+    PR-scale divides the final norm's weight by tau, merge takes a part of the base's weights.
+    PR-scale* and merge* do so by the number whose entropy equals what PR-FKL reached, so that the
+    three differ in how the entropy was raised and in nothing else.
     """
-    start, tau = collapsed(profile), profile.reheat.tau
-    forward = reheat.reheat(profile, start, direction="forward")
-    matched = scaling.matching_tau(profile, start, forward.result["token_entropy"])
-    return {
-        "PR-RKL": reheat.reheat(profile, start, direction="reverse"),
-        "PR-FKL": forward,
-        "PR-scale": scaling.scale(profile, start, tau),
-        "PR-scale*": scaling.scale(profile, start, matched),
-    }
+    return _HEATED[name](profile, collapsed(profile))
+
+
+def _frozen(profile: Profile, start: Path) -> Run:
+    frozen = params.change(profile, {"reheat.teacher": "frozen"})
+    return reheat.reheat(frozen, start, direction="forward")
+
+
+def _matched_scale(profile: Profile, start: Path) -> Run:
+    return scaling.scale(profile, start, scaling.matching_tau(profile, start, _reached(profile)))
+
+
+def _matched_merge(profile: Profile, start: Path) -> Run:
+    return merge.merge(profile, start, merge.matching_strength(profile, start, _reached(profile)))
+
+
+def _reached(profile: Profile) -> float:
+    """The mean token entropy of PR-FKL, in nats."""
+    return heated(profile, "PR-FKL").result["token_entropy"]
+
+
+_HEATED: dict[str, Callable[[Profile, Path], Run]] = {
+    "PR-RKL": lambda profile, start: reheat.reheat(profile, start, direction="reverse"),
+    "PR-FKL": lambda profile, start: reheat.reheat(profile, start, direction="forward"),
+    "PR-scale": lambda profile, start: scaling.scale(profile, start, profile.reheat.tau),
+    "PR-scale*": _matched_scale,
+    "PR-FKL frozen": _frozen,
+    "merge": lambda profile, start: merge.merge(profile, start, profile.merge.strength),
+    "merge*": _matched_merge,
+}
 
 
 def continued(profile: Profile) -> dict[str, Run]:
@@ -86,11 +123,6 @@ def evaluations(profile: Profile) -> dict[str, Run]:
         **{name: run.policy for name, run in continued(profile).items()},
     }
     return evaluate.evaluate_each(profile, policies)
-
-
-def reheated_rows(evaluations: dict[str, Run]) -> list[Run]:
-    """Of all evaluations, the collapsed policy and what each reheating made of it."""
-    return [evaluations[label] for label in ("Collapsed", *REHEATED)]
 
 
 def training_runs(profile: Profile) -> dict[str, Run]:

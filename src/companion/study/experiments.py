@@ -24,7 +24,7 @@ def path(profile: Profile) -> dict[int, Path]:
 
     `analysis.checkpoints` of them, evenly spaced, the last one included (Fig. 4 to 6, Table 2).
     """
-    run = arms.reheated(profile)["PR-FKL"]
+    run = arms.heated(profile, "PR-FKL")
     last = run.result["step"]
     kept = {step: policy for step, policy in reheat.checkpoints(run).items() if step < last}
     policies = {0: arms.collapsed(profile), **kept, last: run.policy}
@@ -47,8 +47,8 @@ def objectives(profile: Profile) -> dict[str, Run]:
 
     SGD's pair takes the steps of PR-FKL: equal steps, where AdamW cancels the gradients' scale.
     """
-    hot = arms.reheated(profile)
-    steps = int(hot["PR-FKL"].result["step"])
+    forward = arms.heated(profile, "PR-FKL")
+    steps = int(forward.result["step"])
     plain = params.change(
         profile,
         ENDLESS
@@ -61,8 +61,8 @@ def objectives(profile: Profile) -> dict[str, Run]:
     )
     start = arms.collapsed(profile)
     return {
-        "FKL, AdamW": hot["PR-FKL"],
-        "RKL, AdamW": hot["PR-RKL"],
+        "FKL, AdamW": forward,
+        "RKL, AdamW": arms.heated(profile, "PR-RKL"),
         "FKL, SGD": reheat.reheat(plain, start, direction="forward"),
         "RKL, SGD": reheat.reheat(plain, start, direction="reverse"),
     }
@@ -72,7 +72,7 @@ def temperatures(profile: Profile) -> dict[float, Run]:
     """PR-FKL by the teacher's temperature (Fig. 8)."""
     lean = params.change(profile, {"reheat.keep_checkpoints": False})
     return {
-        tau: arms.reheated(profile)["PR-FKL"]
+        tau: arms.heated(profile, "PR-FKL")
         if tau == profile.reheat.tau
         else reheat.reheat(lean, arms.collapsed(profile), tau=tau)
         for tau in profile.analysis.taus
@@ -108,7 +108,7 @@ def long_horizon(profile: Profile) -> Run:
 
 def cooled(profile: Profile) -> tuple[Run, Run]:
     """A PR-RKL policy, and what low-temperature reverse KL makes of it (Fig. 11, 12)."""
-    hot = arms.reheated(profile)["PR-RKL"]
+    hot = arms.heated(profile, "PR-RKL")
     lean = params.change(profile, {"reheat.keep_checkpoints": False})
     return hot, reheat.reheat(
         lean, hot.policy, direction="reverse", tau=profile.analysis.cooling_tau, force=True

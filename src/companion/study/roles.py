@@ -29,7 +29,7 @@ PROFILE = "profile.json"
 
 
 def _hot(profile: Profile) -> Run:
-    return arms.reheated(profile)["PR-FKL"]
+    return arms.heated(profile, "PR-FKL")
 
 
 def _cka(profile: Profile) -> dict[str, Run]:
