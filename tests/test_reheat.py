@@ -408,6 +408,7 @@ reheat.reheat(schema.Profile.model_validate_json(sys.argv[2]), Path(sys.argv[3])
 """
 
 
+@pytest.mark.fault("a clone in an odd path", "the notebook is killed (KILL, TERM, HUP)")
 def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, root, monkeypatch):
     settings = profile(
         policy,
