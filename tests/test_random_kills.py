@@ -1,13 +1,13 @@
 """`make test-slow`: one stage at a time is killed at random moments, and its result is as without.
 
 A notebook starts the stage; after a random time one of its processes gets a random signal: the
-notebook, one of the framework (keeper, driver, Ray's own), or a worker (of Ray), each of these three
-with an equal chance where it lives. Then nothing may be left of it: no process, no shared memory. This
+notebook, one of the framework (keeper, driver, Ray's own), or a worker (of Ray), each of the kinds that
+the stage has with an equal chance. Then nothing may be left of it: no process, no shared memory. This
 again and again; whenever the stage is finished, it is compared with the undisturbed one, metrics (but
 for seconds) and weights, and begun anew, until it had its kills.
 
-Every kill is appended to docs/kills.csv, which is committed. Up to 2026-11-26, 02:45, the notebook had
-a chance of its own, and Ray's workers none: they overwrite the environment that they were known by.
+Every kill is appended to docs/kills.csv, which is committed. Up to 2026-11-26, 02:45, Ray's workers had
+no chance: they overwrite the environment that they were known by.
 """
 
 import csv
@@ -34,6 +34,12 @@ COLUMNS = ["date", "revision", "stage", "seed", "kill", "signal", "target", "aft
 COLUMNS += ["left_processes", "left_shared_memory", "outcome"]
 KILLS = int(os.environ.get("KILLS", "10"))  # of each stage
 SEED = int(os.environ.get("KILLS_SEED", datetime.now(UTC).strftime("%y%m%d")))
+KINDS = {
+    "evaluate": ["notebook"],
+    "reheat": ["notebook", "framework"],
+    "rl": ["notebook", "framework", "worker"],
+}
+"""What a stage has of each, on a CPU."""
 NOTEBOOK = """
 import sys
 from pathlib import Path
@@ -101,14 +107,14 @@ def kind(name):
     return name if name == "notebook" else "worker" if name.startswith("ray::") else "framework"
 
 
-def victim(alive, notebook, chance):
-    """A process and its name; each kind of those there are with an equal chance."""
-    kinds = {}
+def named(alive, notebook):
+    """Every process with its name, in the order of their numbers."""
+    found = []
     for process in sorted(alive, key=lambda process: process.pid):
         with suppress(psutil.NoSuchProcess):
             name = "notebook" if process.pid == notebook else called(process.cmdline() or ["?"])
-            kinds.setdefault(kind(name), []).append((process, name))
-    return chance.choice(kinds[chance.choice(sorted(kinds))])
+            found.append((process, name))
+    return found
 
 
 def shared():
@@ -148,15 +154,20 @@ def test_a_stage_killed_again_and_again_ends_as_the_undisturbed_one(stage, tmp_p
 
 def killed(stage, place, lasts, chance):
     """Start the stage, or go on with it, and kill something of it; None if it ended before."""
-    before, process = shared(), notebook(stage, place)
-    after = chance.uniform(0.05, 0.9) * lasts
-    end = time.monotonic() + after
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    alive = marked(place)
-    if process.poll() is not None or not alive:
+    before, process, begun = shared(), notebook(stage, place), time.monotonic()
+    wanted, end = chance.choice(KINDS[stage]), begun + chance.uniform(0.05, 0.9) * lasts
+    later = chance.uniform(0, 0.4) * lasts  # than the first of its kind, where that is to come
+    while process.poll() is None:
+        alive = marked(place)
+        victims = [one for one in named(alive, process.pid) if kind(one[1]) == wanted]
+        if not victims:
+            end = max(end, time.monotonic() + later)
+        elif time.monotonic() >= end:
+            break
+        time.sleep(0.2)
+    else:
         return None
-    target, name = victim(alive, process.pid, chance)
+    (target, name), after = chance.choice(victims), time.monotonic() - begun
     number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
     at = steps(place)
     with suppress(psutil.NoSuchProcess):
