@@ -44,7 +44,7 @@ class CountingReplayBuffer(ReplayBuffer):
         if failed := self.failure_keys[partition_id]:
             raise RuntimeError(
                 f"step {global_steps}: an answer to {len(failed)} prompts could not be sampled or "
-                "rewarded; what it was stands above, at 'Error in _run_prompt'; mend that, and call "
+                "rewarded; what it was is in the log, at 'Error in _run_prompt'; mend that, and call "
                 "again, which resumes"
             )
         return super()._terminal_eviction_reasons(global_steps, partition_id)
