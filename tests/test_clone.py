@@ -41,4 +41,6 @@ def test_a_clone_in_an_odd_path_trains_and_reheats(tmp_path):
     ).stdout
     for folder in done.stdout.splitlines()[-2:]:
         record = json.loads((clone / folder / "run.json").read_text())
-        assert record["status"] == "finished" and str(tmp_path) not in json.dumps(record)
+        assert record["status"] == "finished" and str(tmp_path) not in json.dumps(record), record[
+            "command"
+        ]
