@@ -103,8 +103,10 @@ def lives(process):
 
 
 def kind(name):
-    """Of what a row's `target` is."""
-    return name if name == "notebook" else "worker" if name.startswith("ray::") else "framework"
+    """Of what a row's `target` is; Ray's agents are called as its workers are, and are its own."""
+    if name == "notebook":
+        return name
+    return "worker" if name.startswith("ray::") and not name.endswith("Agent") else "framework"
 
 
 def named(alive, notebook):
