@@ -238,6 +238,28 @@ def test_dynamic_sampling_is_told_to_our_buffer_as_to_verls_own(policy):
         assert {name: ours[name] for name in theirs} == theirs
 
 
+@pytest.mark.fault("a reward raises")
+def test_a_step_with_an_answer_that_failed_ends_where_verl_would_go_on_without_it(
+    policy, monkeypatch
+):
+    from verl.trainer.ppo.v1 import replay_buffer
+
+    prompts = {
+        uid: {"is_prompt": True, "status": status, "global_steps": 3}
+        for uid, status in (("a", "finished"), ("b", "failure"))
+    }
+    queue = {"train": prompts | {"a_0_0": {}, "a_1_0": {}, "b_1_0": {}}}
+    monkeypatch.setattr(replay_buffer.tq, "kv_list", lambda: queue)
+    monkeypatch.setattr(replay_buffer.tq, "kv_clear", lambda **_: None)
+    asked = {"global_steps": 3, "partition_id": "train", "batch_size": 2}
+    theirs, _ = replay_buffer_of({}, policy, without="custom_sampler").sample(**asked)
+    assert theirs.keys == ["a_0_0", "a_1_0", "b_1_0"]
+    with pytest.raises(
+        RuntimeError, match="step 3: an answer to 1 prompts could not be sampled or"
+    ):
+        replay_buffer_of({}, policy).sample(**asked)
+
+
 def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatch):
     from omegaconf import OmegaConf
     from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback

@@ -142,6 +142,7 @@ def policy(tmp_path):
     return shutil.copytree(SHIPPED, tmp_path / "policy")
 
 
+@pytest.mark.fault("a policy with a file lost, empty or cut", "shards exchanged or absent")
 @pytest.mark.parametrize("name", SEEN)
 def test_what_is_missing_or_cut_is_seen_without_a_framework(policy, name):
     damage, said = SEEN[name]
@@ -151,6 +152,7 @@ def test_what_is_missing_or_cut_is_seen_without_a_framework(policy, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.fault("a wrong vocabulary", "weights that are no numbers")
 @pytest.mark.parametrize("name", LOADED)
 def test_what_does_not_load_completely_is_refused(policy, name):
     damage, said = LOADED[name]

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companion import params
 from companion.analysis import audit
 from companion.tasks import Question, benchmarks, questions
 from companion.tasks.benchmarks import BENCHMARKS, TRAINING, load
@@ -233,6 +234,21 @@ def test_missing_sets_and_files_are_refused(tmp_path) -> None:
         load("OlymMATH", tmp_path, tmp_path / "cache")
 
 
+@pytest.mark.fault("COMPANION_DATA_DIR is no folder")
+@pytest.mark.parametrize("kind", ["a file", "absent", "a link to nowhere"])
+def test_a_variable_that_names_no_folder_is_refused(kind, tmp_path, monkeypatch) -> None:
+    place = tmp_path / "data"
+    if kind == "a file":
+        place.write_text("{}")
+    elif kind == "a link to nowhere":
+        place.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("COMPANION_DATA_DIR", str(place))
+    folder = benchmarks.folder_of(params.load("qwen3-4b").task)
+    with pytest.raises(ValueError, match=r"folder is '.*data' and has no .*; put the file there"):
+        load("AIME24", folder, tmp_path / "cache")
+
+
+@pytest.mark.fault("a data set that cannot be read")
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 @pytest.mark.parametrize("content", [b"", b'{"problem": "cut sh', b"\x00\xff\xfe no data"])
 def test_unreadable_file_is_refused(suffix, content, tmp_path) -> None:
@@ -242,6 +258,7 @@ def test_unreadable_file_is_refused(suffix, content, tmp_path) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.fault("a data set is replaced")
 def test_changed_content_is_refused_whatever_the_format(tmp_path) -> None:
     rows = hub_rows("AIME24")
     path = write(tmp_path, "AIME24", rows, ".jsonl")
@@ -453,6 +470,7 @@ def test_hub_revision_is_kept_and_the_cache_works_offline(hub: str, tmp_path) ->
     assert refused.startswith("ValueError: AIME24 from HuggingFaceH4/aime_2024 has changed")
 
 
+@pytest.mark.fault("no network")
 def test_without_network_and_cache_there_is_one_sentence(tmp_path) -> None:
     said = session(tmp_path, list(BENCHMARKS), HF_HUB_OFFLINE="1")
     for name, sentence in zip(BENCHMARKS, said, strict=True):

@@ -176,6 +176,7 @@ def test_examine_says_for_each_check_what_to_do(tmp_path, large):
     assert table.set_index("check")["ok"][["model", "data sets"]].tolist() == [True, False]
 
 
+@pytest.mark.fault("a check of the machine fails")
 def test_a_check_that_cannot_be_made_is_not_ok_and_says_why(tmp_path, large):
     profile = params.change(large, {"task.base": str(tmp_path), "task.data": str(tmp_path)})
     table = doctor.examine(profile).set_index("check")

@@ -474,7 +474,7 @@ def test_an_exhibit_is_one_module(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "EXHIBITS", [ours])
     index = pd.DataFrame(
         [
-            (seed, "training", arm, type("Run", (), {"name": arm}))
+            (seed, "training", arm, type("Run", (), {"name": arm, "shortfalls": lambda **_: []}))
             for seed in (1, 2)
             for arm in "ab"
         ],

@@ -61,6 +61,7 @@ def other(before):
     return [kind for kind, name in names().items() if name != before[kind]]
 
 
+@pytest.mark.fault("a data set is replaced")
 def test_a_corrected_gold_is_another_evaluation_and_another_reward(monkeypatch):
     before = names()
     for part in ("training", "questions"):

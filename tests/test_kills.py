@@ -59,6 +59,7 @@ def started(run, tmp_path):
     return notebook, [psutil.Process(int(file.read_text())) for file in files]
 
 
+@pytest.mark.fault("the notebook is killed (KILL, TERM, HUP)")
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_trainer_ends_with_the_notebook_and_holds_the_lock_until_then(run, tmp_path, signal_):
     notebook, trainers = started(run, tmp_path)
@@ -88,6 +89,7 @@ def session_of(pid):
         return None
 
 
+@pytest.mark.fault("the keeper is killed")
 def test_a_trainer_ends_with_its_keeper(run, tmp_path):
     notebook, trainers = started(run, tmp_path)
     [keeper] = psutil.Process(notebook.pid).children()
@@ -98,6 +100,7 @@ def test_a_trainer_ends_with_its_keeper(run, tmp_path):
     trainers[1].kill()  # which Ray does, whose workers have a raylet to lose
 
 
+@pytest.mark.fault("the keeper is told to end again and again")
 def test_a_keeper_asked_twice_still_ends_them_all(run, tmp_path):
     notebook, trainers = started(run, tmp_path)
     [keeper] = psutil.Process(notebook.pid).children()
@@ -110,6 +113,7 @@ def test_a_keeper_asked_twice_still_ends_them_all(run, tmp_path):
     notebook.wait(20)
 
 
+@pytest.mark.fault("a framework leaves processes behind")
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path):
     leaves = TRAINER.replace("time.sleep(60)\n", "")
     launch([sys.executable, "-c", leaves], {}, tmp_path / "log", lambda: None)
@@ -117,6 +121,7 @@ def test_what_a_command_leaves_behind_ends_with_it(tmp_path):
     assert not file.exists() or not psutil.pid_exists(int(file.read_text()))
 
 
+@pytest.mark.fault("a framework is killed")
 def test_a_status_is_the_commands_own(tmp_path):
     with pytest.raises(RuntimeError, match="log failed"):
         launch(

@@ -1,16 +1,21 @@
 """The paper's data as a task: what is trained on, held out, asked and judged."""
 
+import sys
+
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_benchmarks import hub_rows, write
 
 from companion import params, tasks
+from companion.adapters import rewards
 from companion.adapters.rewards import compute_score
 from companion.analysis import rollouts
 from companion.stages import entropy, evaluate, rl, swift_command, verl_files
-from companion.tasks import benchmarks, math
+from companion.tasks import benchmarks, countdown, math
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +112,82 @@ ENDLESS = [
 ]
 
 
-@pytest.mark.timeout(60)
+def steps(source, answer, gold, rule=None):
+    """How many lines of the rules' own Python a reward takes; it is 0."""
+    count, ours = 0, ("rewards.py", "math_dapo.py", "countdown.py")
+
+    def trace(frame, event, _):
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename.endswith(ours) else None
+
+    assert compute_score(source, answer, gold, reward_rule=rule)["acc"] == 0  # and imports
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        compute_score(source, answer, gold, reward_rule=rule)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def bounded(answer):
+    """verl waits for a reward without any limit: see adapters/rewards.py."""
+    for rule in ("answer-line", "answer-line-or-box"):
+        seen = answer[-rewards.LOOKED_AT :]
+        taken = steps("math/x", answer, "34", rule)
+        assert taken == steps("math/x", seen, "34", rule) <= 1000
+    assert steps("countdown/x", answer, "3 5 7 -> 36") <= 50 + 8 * len(answer)
+
+
+@pytest.mark.fault("an answer made to hang its reward")
 @pytest.mark.parametrize("answer", ENDLESS, ids=range(len(ENDLESS)))
 def test_no_answer_makes_a_reward_hang_or_raise(answer):
-    """verl waits for a reward without any limit, and ends where one raises: what the rules look at
-    is bounded (LOOKED_AT characters, or each word once), so they need none."""
-    for rule in ("answer-line", "answer-line-or-box"):
-        assert compute_score("math/x", answer, "34", reward_rule=rule)["acc"] == 0
-    assert compute_score("countdown/x", answer, "3 5 7 -> 36")["acc"] == 0
+    bounded(answer)
+
+
+HOSTILE = st.one_of(
+    st.text(min_size=1, max_size=20),
+    st.sampled_from(
+        ["Answer:", "\\boxed{", "$", "\\text{", "=", "1 + 1 = 2 : ", " no\n", "\n", " "]
+    ),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(HOSTILE, min_size=1, max_size=6).map("".join), st.integers(1, 80_000))
+def test_no_answer_of_the_papers_length_makes_a_reward_hang_or_raise(piece, length):
+    """20,480 tokens of four characters."""
+    assume("34" not in piece)
+    bounded((piece * (length // len(piece) + 1))[:length])
+
+
+@pytest.mark.fault("a reward raises")
+@pytest.mark.parametrize(("source", "gold", "why"), [
+    ("math/x", None, "'NoneType' object has no attribute 'split'"),
+    ("countdown/x", "3 5 7 36", "prompt is '3 5 7 36' and must read like '5 3 7 -> 36'"),
+    ("chess/x", "1", "data_source is 'chess/x' and must begin with 'countdown/' or 'math/'"),
+])  # fmt: skip
+def test_a_reward_that_cannot_be_told_is_one_sentence_and_no_score(profile, source, gold, why):
+    """By verl's own manager, in the thread that it calls rewards in."""
+    from test_paper_scale import composed
+    from verl import DataProto
+    from verl.trainer.ppo.reward import load_reward_manager
+
+    manager = load_reward_manager(composed(profile), countdown.tokenizer())
+    row = {
+        "responses": torch.tensor([[5, 6]]),
+        "attention_mask": torch.ones(1, 2, dtype=torch.long),
+        "data_source": np.array([source], dtype=object),
+        "reward_model": np.array([{"ground_truth": gold}], dtype=object),
+    }
+    scored = manager.run_single(DataProto.from_single_dict(row))
+    with pytest.raises(ValueError) as error:
+        manager.loop.run_until_complete(scored)
+    assert str(error.value) == (
+        f"an answer to '{source}' with the gold {gold!r} cannot be rewarded ({why}); mend the data "
+        "or the rule, and call again, which resumes"
+    )
 
 
 @pytest.mark.parametrize("suites", [["GPQA"], list(math.SUITES), ["DAPO-Math-17K"]])

@@ -82,6 +82,16 @@ def test_a_missing_field_is_named(tmp_path, monkeypatch):
         params.load("half")
 
 
+@pytest.mark.fault("a profile that cannot be read")
+@pytest.mark.parametrize("text", [b"", b"a: [1", b"[1, 2]", b"\x80", b"seed: 1\n\tx: 2"])
+def test_a_profile_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, text):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "half.yaml").write_bytes(text)
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match=r"^'params/half.yaml' cannot be read \(.*\); restore it$"):
+        params.load("half")
+
+
 def test_a_path_leads_to_the_same_place_in_every_folder(tmp_path):
     """Frameworks run in a run's folder, the caller in another: what COMPANION_DATA_DIR says is one."""
     assert params.place("x/y") == params.ROOT / "x" / "y"

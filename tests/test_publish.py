@@ -1,11 +1,14 @@
 """Publishing copies measurements once, overwrites nothing, and redraws without training."""
 
+import errno
 import shutil
+from pathlib import Path
 
 import hand_made
 import nbformat
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hand_made import PROFILE
 
 from companion import exhibits, params
@@ -86,6 +89,7 @@ def executed_00(place, words):
     nbformat.write(notebook, folder / "00_overview.ipynb")
 
 
+@pytest.mark.fault("a run made again under a published name")
 @pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "samples.parquet"])
 def test_another_result_under_a_published_name_is_refused_with_its_notebooks(
     place, studies, undrawn, monkeypatch, name
@@ -125,6 +129,7 @@ def test_notebooks_whose_runs_are_not_published_stay_here(place, finished, undra
     assert [p.name for p in (target / "notebooks" / "seed7").iterdir()] == ["00_overview.ipynb"]
 
 
+@pytest.mark.fault("a damaged output is published")
 def test_damaged_outputs_are_not_published(place, finished, undrawn):
     path = finished[-1].folder / "samples.parquet"
     data = bytearray(path.read_bytes())
@@ -140,8 +145,19 @@ def test_damaged_outputs_are_not_published(place, finished, undrawn):
 def test_nothing_is_published_beside_damaged_results(finished, undrawn):
     target = publish.publish(PROFILE)
     (target / "runs" / finished[0].name / "metrics.jsonl").unlink()
-    with pytest.raises(ValueError, match=r"metrics.jsonl is missing; restore it before publishing"):
+    with pytest.raises(ValueError, match=r"metrics.jsonl is missing; restore it first"):
         publish.publish(PROFILE)
+
+
+@pytest.mark.fault("two publish at once")
+def test_two_do_not_publish_at_once(place, finished, undrawn):
+    with FileLock(place / "runs" / "smoke" / ".publishing"):
+        with pytest.raises(
+            ValueError, match="another process is publishing to results/smoke; wait"
+        ):
+            publish.publish(PROFILE)
+    assert not (place / "results").exists()
+    publish.publish(PROFILE)
 
 
 EIGHT = params.load("smoke", {"seed": 8})
@@ -156,6 +172,29 @@ def test_seeds_share_an_index_and_keep_their_runs(place, studies, finished, undr
     index = pd.read_csv(target / roles.INDEX)
     assert list(index["seed"].value_counts()) == [len(finished), len(finished)]
     assert roles.settings("smoke") == PROFILE  # of the first seed
+    assert not manifest.check(target, manifest.PUBLISHED)
+
+
+@pytest.mark.fault("a disk fills up while it is published")
+@pytest.mark.parametrize(("owner", "name"), [(pd.DataFrame, "to_csv"), (Path, "write_text")])
+def test_lists_are_written_both_or_neither(place, studies, undrawn, monkeypatch, owner, name):
+    """Half of index.csv or SHA256SUMS would forget runs, or their hashes."""
+    target = publish.publish(PROFILE)
+    lists = [target / roles.INDEX, target / manifest.NAME]
+    before = [path.read_bytes() for path in lists]
+    studies[8] = hand_made.study(EIGHT, place)
+
+    def full(*given, **_):
+        next(one for one in given if isinstance(one, Path)).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(owner, name, full)
+        publish.publish(EIGHT)
+    assert [path.read_bytes() for path in lists] == before
+    assert roles.published("smoke").seeds == [7]
+    publish.publish(EIGHT)
+    assert roles.published("smoke").seeds == [7, 8]
     assert not manifest.check(target, manifest.PUBLISHED)
 
 
@@ -259,6 +298,7 @@ def executed(place, profile, *outputs):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "03_continue.ipynb")
 
 
+@pytest.mark.fault("a notebook executed before the last change")
 def test_a_notebook_that_shows_something_else_than_its_runs_give_is_refused(
     place, finished, undrawn, monkeypatch
 ):

@@ -1,11 +1,13 @@
 """`make test-slow`: one stage at a time is killed at random moments, and its result is as without.
 
-A notebook starts the stage; after a random time one of its processes (the notebook, the keeper,
-the framework, or any of its workers) gets a random signal. Then nothing may be left of it: no
-process, no shared memory. This again and again; whenever the stage is finished, it is compared with
-the undisturbed one, metrics (but for seconds) and weights, and begun anew, until it had its kills.
+A notebook starts the stage; after a random time one of its processes gets a random signal: the
+notebook, one of the framework (keeper, driver, Ray's own), or a worker (of Ray), each of the kinds that
+the stage has with an equal chance. Then nothing may be left of it: no process, no shared memory. This
+again and again; whenever the stage is finished, it is compared with the undisturbed one, metrics (but
+for seconds) and weights, and begun anew, until it had its kills.
 
-Every kill is appended to docs/kills.csv, which is committed.
+Every kill is appended to docs/kills.csv, which is committed. Up to 2026-11-26, 02:45, Ray's workers had
+no chance: they overwrite the environment that they were known by.
 """
 
 import csv
@@ -32,6 +34,12 @@ COLUMNS = ["date", "revision", "stage", "seed", "kill", "signal", "target", "aft
 COLUMNS += ["left_processes", "left_shared_memory", "outcome"]
 KILLS = int(os.environ.get("KILLS", "10"))  # of each stage
 SEED = int(os.environ.get("KILLS_SEED", datetime.now(UTC).strftime("%y%m%d")))
+KINDS = {
+    "evaluate": ["notebook"],
+    "reheat": ["notebook", "framework"],
+    "rl": ["notebook", "framework", "worker"],
+}
+"""What a stage has of each, on a CPU."""
 NOTEBOOK = """
 import sys
 from pathlib import Path
@@ -76,14 +84,38 @@ def steps(place):
 
 
 def marked(place):
-    """Every process that was started for the stage: they have its folder in their environment."""
-    found = []
+    """Every process that was started for the stage: they have its folder in their environment.
+
+    Ray's workers write their names over theirs, but come from processes that have it.
+    """
+    found = set()
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if process.environ().get("KILLS_OF") == str(place):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+                found |= {process, *process.children(recursive=True)}
+    return {process for process in found if lives(process)}
+
+
+def lives(process):
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def kind(name):
+    """Of what a row's `target` is; Ray's agents are called as its workers are, and are its own."""
+    if name == "notebook":
+        return name
+    return "worker" if name.startswith("ray::") and not name.endswith("Agent") else "framework"
+
+
+def named(alive, notebook):
+    """Every process with its name, in the order of their numbers."""
+    found = []
+    for process in sorted(alive, key=lambda process: process.pid):
+        with suppress(psutil.NoSuchProcess):
+            name = "notebook" if process.pid == notebook else called(process.cmdline() or ["?"])
+            found.append((process, name))
     return found
 
 
@@ -124,22 +156,27 @@ def test_a_stage_killed_again_and_again_ends_as_the_undisturbed_one(stage, tmp_p
 
 def killed(stage, place, lasts, chance):
     """Start the stage, or go on with it, and kill something of it; None if it ended before."""
-    before, process = shared(), notebook(stage, place)
-    after = chance.uniform(0.05, 0.9) * lasts
-    end = time.monotonic() + after
-    while process.poll() is None and time.monotonic() < end:
-        time.sleep(0.05)
-    alive = marked(place)
-    if process.poll() is not None or not alive:
+    before, process, begun = shared(), notebook(stage, place), time.monotonic()
+    wanted, end = chance.choice(KINDS[stage]), begun + chance.uniform(0.05, 0.9) * lasts
+    later = chance.uniform(0, 0.4) * lasts  # than the first of its kind, where that is to come
+    while process.poll() is None:
+        alive = marked(place)
+        victims = [one for one in named(alive, process.pid) if kind(one[1]) == wanted]
+        if not victims:
+            end = max(end, time.monotonic() + later)
+        elif time.monotonic() >= end:
+            break
+        time.sleep(0.2)
+    else:
         return None
-    target = psutil.Process(process.pid) if chance.random() < 0.4 else chance.choice(alive)
+    (target, name), after = chance.choice(victims), time.monotonic() - begun
     number = chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-    name, at = "notebook", steps(place)
+    at = steps(place)
     with suppress(psutil.NoSuchProcess):
-        name = name if target.pid == process.pid else called(target.cmdline() or ["?"])
         target.send_signal(number)
     for _ in range(6000):  # of some workers the end is nothing to the stage, which goes on
-        if process.poll() is not None and not marked(place):
+        alive |= marked(place)
+        if process.poll() is not None and not any(map(lives, alive)):
             break
         time.sleep(0.1)
     return {
@@ -150,16 +187,17 @@ def killed(stage, place, lasts, chance):
         "target": name,
         "after_s": round(after, 1),
         "steps": at,
-        "left_processes": len(marked(place)),
+        "left_processes": sum(map(lives, alive)),
         "left_shared_memory": len(shared() - before),
     }
 
 
 def called(words):
-    """A process's short name: its module, or what Ray calls it."""
+    """A process's short name: its module, its script, or what Ray calls it."""
     if "-m" in words:
         return words[words.index("-m") + 1]
-    return Path(words[0].split()[0]).name if words[0] else "?"
+    scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]
+    return scripts[0] if scripts else Path(words[0].split()[0]).name if words[0] else "?"
 
 
 def write(rows):

@@ -408,6 +408,7 @@ reheat.reheat(schema.Profile.model_validate_json(sys.argv[2]), Path(sys.argv[3])
 """
 
 
+@pytest.mark.fault("a clone in an odd path", "the notebook is killed (KILL, TERM, HUP)")
 def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, root, monkeypatch):
     settings = profile(
         policy,
@@ -434,7 +435,7 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
         load_policy(checkpoint)
 
     # Once more elsewhere: the notebook is killed amid the second epoch, then as if in its last step.
-    monkeypatch.setattr(runs, "ROOT", root / "Zoë, #1=[]{} (a b)")
+    monkeypatch.setattr(runs, "ROOT", root / "Zoë, #1=[a]{b} (a b)")
     words = [str(runs.ROOT), settings.model_dump_json(), str(policy)]
     notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK, *words])
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import save_policy
 from safetensors.torch import load_file
+from test_faults import emptied, halved, removed, torch_file
 
 from companion import metrics, params, policies, runs
 from companion.stages import checks, reheat, rl, verl_command, verl_files
@@ -60,7 +62,7 @@ def test_every_override_is_a_key_of_verl_and_lands(engine):
     assert config.companion.stop_entropy == 0.1
 
 
-ODD = "Zoë, #1=[]{} (a b)"
+ODD = "Zoë, #1=[a]{b} (a b)"
 """A folder's name that is syntax in Hydra, in ms-swift's data sets, in globs and in shells."""
 
 
@@ -79,7 +81,7 @@ def test_verl_reads_every_path_as_it_is():
     config = compose(words(profile(), start=folder / name, folder=folder, resume_from=folder))
     assert config.trainer.default_local_dir == str(folder / "verl")
     assert config.trainer.resume_from_path == str(folder)
-    assert config.data.train_files == str(folder / "train.parquet")
+    assert fnmatch(str(folder / "train.parquet"), config.data.train_files)  # as datasets reads it
     assert config.actor_rollout_ref.model.path == str(folder / name)
     assert config.companion.profile == str(folder / "profile.json")
 
@@ -193,9 +195,14 @@ def run(tmp_path, monkeypatch):
 
 
 def checkpoint(run, step):
-    folder = run.folder / "verl" / f"global_step_{step}" / "actor" / "huggingface"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(str(step))
+    """As two ranks leave it."""
+    folder = run.folder / "verl" / f"global_step_{step}"
+    for kind in ("model", "optim", "extra_state"):
+        for rank in range(2):
+            torch_file(folder / "actor" / f"{kind}_world_size_2_rank_{rank}.pt")
+    torch_file(folder / "data.pt")
+    (folder / "actor" / "huggingface").mkdir(exist_ok=True)
+    (folder / "actor" / "huggingface" / "config.json").write_text(str(step))
 
 
 def fake_verl(run, entropies, killed_at=None):
@@ -249,6 +256,7 @@ def test_a_continued_run_keeps_its_policy_alone(tmp_path, run, monkeypatch):
     assert not list((run.folder / "verl").iterdir())
 
 
+@pytest.mark.fault("the log of verl is cut mid-line")
 def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypatch):
     monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.8, 6: 0.7}, killed_at=4))
     with pytest.raises(KeyboardInterrupt):
@@ -264,6 +272,25 @@ def test_interrupted_run_goes_on_from_its_last_measured_checkpoint(run, monkeypa
     assert run.result == {"step": 6, "token_entropy": 0.7, "collapsed": False}
 
 
+@pytest.mark.fault("a checkpoint half deleted or cut", "a rank's file of a checkpoint is lost")
+@pytest.mark.parametrize("damage", [emptied, halved, removed])
+@pytest.mark.parametrize(
+    "name",
+    ["actor/optim_world_size_2_rank_1.pt", "actor/model_world_size_2_rank_0.pt", "data.pt"],
+)
+def test_a_run_goes_on_from_its_newest_whole_checkpoint(run, monkeypatch, damage, name):
+    steps = {2: 0.9, 4: 0.8, 6: 0.7}
+    monkeypatch.setattr(rl, "launch", fake_verl(run, steps, killed_at=6))
+    with pytest.raises(KeyboardInterrupt):
+        rl._train(profile(), run, "plain", 1.0)
+    damage(run.folder / "verl" / "global_step_4" / name)
+    shutil.rmtree(run.folder / "verl" / "global_step_6")
+    child = fake_verl(run, steps)
+    monkeypatch.setattr(rl, "launch", child)
+    rl._train(profile(), run, "plain", 1.0)
+    assert child.starts == [2] and list(run.metrics["step"]) == [0, 1, 2, 3, 4, 5, 6]
+
+
 def contents(folder):
     return {
         path.relative_to(folder): path.read_bytes()
@@ -272,6 +299,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.fault("two make one run at once")
 def test_a_second_call_leaves_a_training_that_runs_alone(run):
     with run.recording():
         metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.0}])
@@ -299,6 +327,7 @@ def test_run_killed_after_its_last_measure_is_not_trained_further(run, monkeypat
     assert run.result == {"step": 2, "token_entropy": 0.4, "collapsed": True}
 
 
+@pytest.mark.fault("a kill while checkpoints are deleted")
 @pytest.mark.parametrize("moment", ["copytree", "_trim", "rmtree"])
 def test_a_run_killed_between_its_last_step_and_its_end_is_only_ended(run, monkeypatch, moment):
     """Before the policy is whole, before and amid trimming: nothing is trained again, or left."""
@@ -364,6 +393,7 @@ def test_dynamic_sampling_replaces_groups_that_agree(tmp_path, monkeypatch):
     assert (truncated * 32).is_integer() and (truncated > 0) <= (longest == 64)
 
 
+@pytest.mark.fault("a clone in an odd path")
 def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_path, monkeypatch):
     """A fresh optimizer's first step warms up from 0; a kept one is past that. Same rollouts."""
     monkeypatch.setattr(runs, "ROOT", tmp_path / ODD)

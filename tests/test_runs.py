@@ -75,6 +75,7 @@ def overwritten(path):
     path.write_bytes(b"\0" * path.stat().st_size)
 
 
+@pytest.mark.fault("a lost output")
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize(("damage", "wrong"), [
     (lost, "is missing"), (cut, r"has \d+ of \d+ bytes"), (overwritten, "cannot be read"),
@@ -112,6 +113,7 @@ def test_one_changed_byte_is_found_by_reading_it_all(root, policy):
     ]
 
 
+@pytest.mark.fault("an edited run.json")
 @pytest.mark.parametrize(("old", "new"), [
     ('"steps": 1', '"steps": 2'), ('"finished"', '"failed"'), ('"entropy": 0.1', '"entropy": 0.2'),
 ])  # fmt: skip
@@ -160,6 +162,7 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert only["versions"] == record["versions"] and only["status"] == "finished"
 
 
+@pytest.mark.fault("runs/ is a link")
 def test_where_runs_is_a_link_its_records_name_no_path_of_this_machine(root, tmp_path_factory):
     away = tmp_path_factory.mktemp("elsewhere")
     (root / "runs").symlink_to(away)
@@ -209,6 +212,7 @@ def test_each_try_keeps_its_own_revision_and_versions(root, policy, monkeypatch)
     assert first["started"] <= first["ended"] <= second["started"]
 
 
+@pytest.mark.fault("a run is killed before it can say so")
 def test_a_killed_run_is_not_taken_for_finished(root, policy):
     run = open_run(policy)
     child = (
@@ -227,6 +231,7 @@ def test_a_killed_run_is_not_taken_for_finished(root, policy):
     assert [one["status"] for one in run.record["tries"]] == ["killed", "finished"]
 
 
+@pytest.mark.fault("two make one run at once")
 def test_a_run_is_made_by_one_process_at_a_time(root, policy):
     run = open_run(policy)
     with run.recording(), pytest.raises(RuntimeError, match="is being made by another process"):
@@ -238,6 +243,7 @@ def test_a_run_is_made_by_one_process_at_a_time(root, policy):
     assert run.finished
 
 
+@pytest.mark.fault("half a line of metrics.jsonl")
 def test_half_a_line_of_a_killed_writer_is_not_a_step(root, policy):
     run = open_run(policy)
     run.folder.mkdir(parents=True)
@@ -249,6 +255,7 @@ def test_half_a_line_of_a_killed_writer_is_not_a_step(root, policy):
         assert path.read_text() == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
 
 
+@pytest.mark.fault("metrics.jsonl of two trainers")
 @pytest.mark.parametrize(("line", "wrong"), [
     ('{"step": 1}', "goes from step 1 to 1"), ('{"step": 0}', "goes from step 1 to 0"),
     ("{", "is '{', which is no JSON object with a step"),
@@ -276,6 +283,7 @@ def test_no_step_is_written_twice(tmp_path):
         assert metrics.read(path) == [{"step": 1}]
 
 
+@pytest.mark.fault("a cut or empty run.json")
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\0\0\0", "\x80"])
 def test_a_record_that_is_none_is_named(root, policy, text):
     run = open_run(policy)
@@ -286,6 +294,7 @@ def test_a_record_that_is_none_is_named(root, policy, text):
             use()
 
 
+@pytest.mark.fault("runs/ cannot be written")
 def test_runs_that_cannot_be_written_are_one_sentence(root, policy):
     run = open_run(policy)
     (root / "runs").write_text("a file where the folder should be")

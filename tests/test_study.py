@@ -133,6 +133,7 @@ def test_a_process_of_its_own_measures_the_same_entropy():
     )
 
 
+@pytest.mark.fault("an evaluation fails midway")
 def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     """Answers are kept a suite at a time, whatever fails after them; the result is as without."""
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "once")

@@ -9,8 +9,8 @@ import pytest
 from hand_made import PROFILE
 from PIL import Image
 
-from companion import runs
-from companion.commands import manifest, publish, verify
+from companion import exhibits, params, runs
+from companion.commands import app, manifest, publish, verify
 from companion.exhibits import fig01, registry, table1
 from companion.params import ROOT
 from companion.study import roles
@@ -61,6 +61,10 @@ DAMAGES = {
         lambda t: (t / "index.csv").write_text(2 * (t / "index.csv").read_text()),
         r"index.csv lists \(.*\) more than once",
     ),
+    "no index": ((lambda t: (t / "index.csv").write_text("")), "index.csv cannot be read"),
+    "half an index": (
+        lambda t: (t / "index.csv").write_text("seed,role\n7,x\n"), "index.csv cannot be read",
+    ),
     "lost samples": (
         lambda t: (a_run(t, "evaluate") / "samples.parquet").unlink(),
         "evaluate-.*: its samples.parquet is missing",
@@ -106,6 +110,11 @@ DAMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(
+    "index.csv names an absent run",
+    "a published file lost, cut or edited",
+    "a figure or table edited",
+)
 def test_every_damage_is_found(target, tmp_path_factory):
     whole = tmp_path_factory.mktemp("whole") / "results"
     shutil.copytree(target.parent, whole)
@@ -116,6 +125,47 @@ def test_every_damage_is_found(target, tmp_path_factory):
         shutil.rmtree(target.parent)
         shutil.copytree(whole, target.parent)
     assert verify.verify("smoke") == []
+
+
+@pytest.mark.fault("a measurement edited before it is drawn")
+def test_nothing_is_drawn_of_an_edited_measurement(target, finished, place, monkeypatch, capsys):
+    """In a notebook, from what is published, by the command: a file that still opens is not enough."""
+    assert exhibits.show(PROFILE, "table1")
+    for folder, draw in (
+        (finished[-1].folder, lambda: exhibits.show(PROFILE, "table1")),
+        (a_run(target, "evaluate"), lambda: exhibits.redraw("smoke")),
+    ):
+        path = folder / "samples.parquet"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+        with pytest.raises(
+            ValueError, match=f"run {folder.name}: its samples.parquet has another content .*; rest"
+        ):
+            draw()
+        path.write_bytes(whole)
+        assert draw()
+    edited(target / "profile.json", '"tau": 1.2', '"tau": 1.3')
+    monkeypatch.setattr(params, "ROOT", place)
+    monkeypatch.setattr(params, "load", lambda _: PROFILE)
+    monkeypatch.setattr("sys.argv", ["companion", "figures"])
+    with pytest.raises(SystemExit, match="2"):
+        app.main()
+    assert "profile.json has another content than SHA256SUMS says; restore it first" in (
+        " ".join(capsys.readouterr().err.split())
+    )
+
+
+@pytest.mark.fault("figures cannot be written")
+def test_figures_that_cannot_be_written_are_one_sentence(target, place, monkeypatch, capsys):
+    shutil.rmtree(target / "figures")
+    (target / "figures").write_text("a file where the folder should be")
+    monkeypatch.setattr(params, "ROOT", place)
+    monkeypatch.setattr(params, "load", lambda _: PROFILE)
+    monkeypatch.setattr("sys.argv", ["companion", "figures"])
+    with pytest.raises(SystemExit, match="2"):
+        app.main()
+    said = capsys.readouterr().err
+    assert said.startswith("companion: ") and "figures'" in said and len(said.splitlines()) == 1
 
 
 def test_this_machines_own_runs_are_read_wholly(target, finished, capsys):
@@ -146,6 +196,7 @@ def test_a_record_under_another_name_is_found_though_it_has_no_seal(place):
     ]
 
 
+@pytest.mark.fault("SHA256SUMS is lost")
 def test_nothing_published_and_a_lost_list_are_one_sentence(place, target):
     (target / manifest.NAME).unlink()
     with pytest.raises(ValueError, match="smoke/SHA256SUMS' cannot be read .*; restore it"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from companion.hashes import file_hash, tensors
 
+SHOWN = ("metrics.jsonl", "samples.parquet", "measurements.parquet")
+"""Of MADE, what tables and figures are drawn from."""
 MADE = (
-    "metrics.jsonl",
-    "samples.parquet",
-    "measurements.parquet",
+    *SHOWN,
     "policy/**/*",
     "swift/checkpoint-*/**/*",  # the path of a reheating, which analyses look at
 )
@@ -50,8 +51,17 @@ def shortfall(path: Path, expected: Mapping[str, Any], *, wholly: bool = False) 
     return None
 
 
+def whole(checkpoint: Path, *needed: str) -> bool:
+    """Whether a trainer could go on from a checkpoint: it has what is `needed`, and no file was cut.
+
+    Without its optimizer's file transformers 5.10 goes on with a new one, and says nothing.
+    """
+    files = [path for path in checkpoint.rglob("*") if path.is_file()]
+    return all(any(checkpoint.glob(name)) for name in needed) and all(map(opens, files))
+
+
 def opens(path: Path) -> bool:
-    """Whether a parquet or safetensors file has its frame; any other file does."""
+    """Whether a parquet, safetensors or torch file has its frame; any other file does."""
     if path.suffix == ".parquet":
         if path.stat().st_size < 12:
             return False
@@ -67,4 +77,6 @@ def opens(path: Path) -> bool:
             tensors(path)
         except ValueError:
             return False
+    if path.suffix in (".pt", ".pth", ".bin"):
+        return zipfile.is_zipfile(path)
     return True

@@ -107,7 +107,14 @@ def _read(profile: str) -> dict[str, Any]:
         raise ValueError(
             f"profile is '{profile}', which does not exist; use one of {', '.join(profiles())}"
         )
-    values = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text())
+    try:
+        values = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no fields")
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"'params/{profile}.yaml' cannot be read ({str(error).splitlines()[0]}); restore it"
+        ) from None
     parent = values.pop("extends", None)
     return _merge(_read(parent), values) if parent else values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.metadata
 import platform
 import subprocess
@@ -84,7 +85,10 @@ def _hardware() -> dict[str, Any]:
 
 def portable(text: str) -> str:
     """Without this machine's paths: relative to the repository, `python` for the interpreter."""
-    return text.replace(sys.executable, "python").replace(f"{ROOT}/", "").replace(str(ROOT), ".")
+    text = text.replace(sys.executable, "python")
+    for root in (str(ROOT), glob.escape(str(ROOT))):  # the latter as datasets is told of a file
+        text = text.replace(f"{root}/", "").replace(root, ".")
+    return text
 
 
 def first_line(error: BaseException) -> str:

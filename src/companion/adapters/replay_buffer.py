@@ -5,6 +5,10 @@ called in the task runner, with any rollout engine on any platform; what it retu
 is logged with the step (v1/trainer_base.py:572). verl's own `response_length/clip_ratio` is no such
 share: it counts the answers as long as the longest of the batch (ppo/metric_utils.py:576), of which
 there is always one.
+
+Where answers come from verl's agent loops (vLLM), one that could not be sampled or scored is logged
+and left out, and the step goes on with the others (v1/agent_loop_tq.py:132, v1/replay_buffer.py:112).
+Here it ends.
 """
 
 from pathlib import Path
@@ -34,6 +38,16 @@ class CountingReplayBuffer(ReplayBuffer):
         )
         self.limit = sampler_kwargs.max_response_tokens
         self.end_tokens = end_tokens(Path(sampler_kwargs.policy))
+
+    def _terminal_eviction_reasons(self, global_steps, partition_id):
+        """RuntimeError if an answer of a prompt failed; asked at every look at what is finished."""
+        if failed := self.failure_keys[partition_id]:
+            raise RuntimeError(
+                f"step {global_steps}: an answer to {len(failed)} prompts could not be sampled or "
+                "rewarded; what it was is in the log, at 'Error in _run_prompt'; mend that, and call "
+                "again, which resumes"
+            )
+        return super()._terminal_eviction_reasons(global_steps, partition_id)
 
     def sample(self, **asked):
         batch, metrics = super().sample(**asked)

@@ -3,9 +3,16 @@
 Relies on verl/experimental/reward_loop/reward_manager/dapo.py:82 (0.9.1), which calls it by
 keyword and adds the overlong penalty to `score`; `acc` is what dynamic sampling filters on. What
 verl_command writes under `reward_kwargs` comes with every call (verl/trainer/ppo/reward.py:76).
+
+verl calls it in a thread and waits without a limit; what would set one needs a process. The rules need
+none: mathematics looks at LOOKED_AT characters, Countdown at each line once and at three digits of a
+word, so that twice the answer takes twice the steps at most (tests/test_math_task.py). One that could
+hang belongs into the workers of tasks/grading, which can be called from any thread.
 """
 
 from typing import Any
+
+from companion.provenance import first_line
 
 LOOKED_AT = 300
 """Characters at an answer's end in which its result is looked for (math_dapo.py:267)."""
@@ -30,18 +37,29 @@ def compute_score(
         reward_rule: the profile's, for mathematics.
 
     Raises:
-        ValueError: no such rule, or none for this data source.
+        ValueError: the rule cannot tell; for an answer that cannot be scored there is no number. verl
+            ends with it, or replay_buffer.py does where verl would go on.
     """
-    task = data_source.split("/")[0]
+    try:
+        return _score(data_source, solution_str, ground_truth, reward_rule)
+    except Exception as error:  # whatever a rule trips over
+        raise ValueError(
+            f"an answer to '{data_source}' with the gold {ground_truth!r} cannot be rewarded "
+            f"({first_line(error)}); mend the data or the rule, and call again, which resumes"
+        ) from error
+
+
+def _score(source: str, answer: str, gold: str, rule: str | None) -> dict[str, float]:
+    task = source.split("/")[0]
     if task == "countdown":
         from companion.tasks import countdown
 
-        correct = float(countdown.verify(countdown.parse_prompt(ground_truth), solution_str))
+        correct = float(countdown.verify(countdown.parse_prompt(gold), answer))
         return {"score": correct, "acc": correct}
     if task == "math":
-        correct = _math(solution_str, ground_truth, reward_rule)
+        correct = _math(answer, gold, rule)
         return {"score": 1.0 if correct else -1.0, "acc": float(correct)}
-    raise ValueError(f"data_source is '{data_source}' and must begin with 'countdown/' or 'math/'")
+    raise ValueError(f"data_source is '{source}' and must begin with 'countdown/' or 'math/'")
 
 
 def _math(answer: str, gold: str, rule: str | None) -> bool:

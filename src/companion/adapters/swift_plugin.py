@@ -8,13 +8,15 @@ logits are taken.)
 Written against ms-swift 4.6.0: GKDTrainer.compute_loss and _prepare_batch_inputs
 (rlhf_trainers/gkd_trainer.py), RolloutTrainerMixin._generate_completions and
 _prepare_vllm_engine (rlhf_trainers/rollout_mixin.py), SwiftMixin._save_model (trainers/mixin.py),
-Template._swift_encode (template/base.py), TrainerFactory.TRAINER_MAPPING, callbacks_map.
+Template._swift_encode (template/base.py), hf_load_dataset (dataset/loader.py:59),
+TrainerFactory.TRAINER_MAPPING, callbacks_map.
 tests/test_reheat.py and tests/test_ranks.py fail when one of these changes its meaning.
 """
 
 from __future__ import annotations
 
 import gc
+import glob
 import json
 import time
 from contextlib import contextmanager
@@ -22,7 +24,9 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import broadcast_object_list
+from datasets import load_dataset
 from swift.callbacks import TrainerCallback, callbacks_map
+from swift.dataset import loader
 from swift.rlhf_trainers.gkd_trainer import GKDTrainer
 from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
@@ -292,6 +296,12 @@ def read_plan(output_dir: str) -> tuple[Profile, Direction]:
     return Profile(**plan["profile"]), plan["direction"]
 
 
+def load_file(kind, data_files: str, **asked):
+    """`datasets.load_dataset` of one file, whatever it is called: brackets would be a pattern."""
+    return load_dataset(kind, data_files=glob.escape(data_files), **asked)
+
+
+loader.hf_load_dataset = load_file
 TrainerFactory.TRAINER_MAPPING["gkd"] = f"{__name__}.{SelfDistillationTrainer.__name__}"
 callbacks_map["measure_and_stop"] = MeasureAndStop
 register_template(

@@ -94,8 +94,11 @@ def publish(profile: ProfileName = "laptop", seed: Seed = None) -> None:
 def figures(profile: ProfileName = "laptop") -> None:
     """Redraw tables, figures and report.html from the published measurements; trains nothing."""
     from companion import exhibits, params
+    from companion.commands import manifest
 
-    target = exhibits.redraw(params.load(profile).name)
+    name = params.load(profile).name
+    manifest.check_unchanged(params.ROOT / "results" / name)
+    target = exhibits.redraw(name)
     print(f"redrawn: {target.relative_to(params.ROOT)}/tables, figures and report.html")
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from companion.hashes import file_hash
@@ -17,11 +17,20 @@ SHIPPED = ("*/*",)
 """Of results/checkpoints/."""
 
 
-def write(folder: Path, patterns: Sequence[str]) -> Path:
-    """Write the hashes of a folder's files that match, a line a file."""
-    lines = [f"{file_hash(folder / name)}  {name}\n" for name in _files(folder, patterns)]
-    (folder / NAME).write_text("".join(lines))
-    return folder / NAME
+def write(folder: Path, patterns: Sequence[str], coming: Mapping[str, Path] | None = None) -> Path:
+    """Write the hashes of a folder's files that match, a line a file.
+
+    Args:
+        coming: by their names, files that are put into their places with the list: where it cannot
+            be written, they are not either.
+    """
+    coming = dict(coming or {})
+    found = {name: folder / name for name in _files(folder, patterns)} | coming
+    partial = folder / f"{NAME}.partial"
+    partial.write_text("".join(f"{file_hash(found[name])}  {name}\n" for name in sorted(found)))
+    for name, path in coming.items():
+        path.replace(folder / name)
+    return partial.replace(folder / NAME)
 
 
 def check(folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -29,6 +38,12 @@ def check(folder: Path, patterns: Sequence[str]) -> list[str]:
     listed = read(folder)
     added = [name for name in _files(folder, patterns) if name not in listed]
     return changed(folder) + [f"{name} is not listed in {NAME}" for name in added]
+
+
+def check_unchanged(folder: Path) -> None:
+    """ValueError if something was published and is not as it was."""
+    if folder.exists() and (wrong := changed(folder)):
+        raise ValueError(f"of the results in '{folder.name}', {wrong[0]}; restore it first")
 
 
 def changed(folder: Path) -> list[str]:

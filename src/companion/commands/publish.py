@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from companion import exhibits
 from companion.analysis.measure import MEASUREMENTS
@@ -39,16 +40,26 @@ def publish(profile: Profile) -> Path:
     Raises:
         ValueError: the study of this seed is not finished here, another measurement of a part
             of it is published already, what is published was damaged or was measured under other
-            settings, or an executed notebook shows another table or figure than its runs give.
-            Nothing has been written then.
+            settings, an executed notebook shows another table or figure than its runs give, or
+            another process publishes. Nothing has been written then.
     """
-    target = ROOT / "results" / profile.name
-    evidence = _finished(profile)
+    target, evidence = ROOT / "results" / profile.name, _finished(profile)
+    try:
+        lock = FileLock(ROOT / "runs" / profile.name / ".publishing").acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"another process is publishing to results/{profile.name}; wait for it, and call again"
+        ) from None
+    with lock:
+        return _publish(profile, evidence, target)
+
+
+def _publish(profile: Profile, evidence: Evidence, target: Path) -> Path:
     rows = evidence.index.assign(run=[run.name for run in evidence.index["run"]])
     agreement.check_outputs(evidence, KEPT)
     first = not (target / INDEX).exists()
     if not first:
-        _check_published(target)
+        manifest.check_unchanged(target)  # or its hashes would be taken anew
         rows = _with_earlier(rows, target / INDEX)
         agreement.check_settings(profile, evidence)
         agreement.check_unchanged(evidence, target / "runs", KEPT)
@@ -61,18 +72,9 @@ def publish(profile: Profile) -> Path:
         # Where the data lies on this machine is no setting of the study.
         text = change(profile, {"task.data": None}).model_dump_json(indent=1)
         (target / PROFILE).write_text(text + "\n")
-    rows.to_csv(target / INDEX, index=False)
-    manifest.write(target, manifest.PUBLISHED)
+    rows.to_csv(index := target / f"{INDEX}.partial", index=False)
+    manifest.write(target, manifest.PUBLISHED, {INDEX: index})
     return exhibits.redraw(profile.name)
-
-
-def _check_published(target: Path) -> None:
-    """ValueError if what is published is not as it was: its hashes would be taken anew."""
-    if wrong := manifest.changed(target):
-        raise ValueError(
-            f"of the published results of '{target.name}', {wrong[0]}; restore it before publishing "
-            "more"
-        )
 
 
 def check_executed(profile: Profile, evidence: Evidence, executed: Path) -> None:

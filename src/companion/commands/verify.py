@@ -18,6 +18,7 @@ from companion import exhibits
 from companion.commands import manifest
 from companion.commands.publish import KEPT
 from companion.params import ROOT
+from companion.provenance import first_line
 from companion.runs import Run, fingerprint, read_run
 from companion.study import roles
 from companion.study.roles import INDEX
@@ -57,14 +58,17 @@ def verify(profile: str) -> list[str]:
 
 def _index(target: Path) -> list[str]:
     """That index.csv and the folders of runs agree, and that each record is its run's own."""
-    index = pd.read_csv(target / INDEX, keep_default_na=False)
+    try:
+        index = pd.read_csv(target / INDEX, keep_default_na=False)
+        parts = index.groupby(["seed", "role", "key"])["run"].size()
+    except (ValueError, KeyError) as error:
+        return [f"{INDEX} cannot be read ({first_line(error)})"]
     folders = {path.name: path for path in (target / "runs").iterdir()}
     wrong = [f"{INDEX} lists {name}, which is not there" for name in index["run"].unique()
              if name not in folders]  # fmt: skip
     wrong += [
         f"{name} is not listed in {INDEX}" for name in folders if name not in set(index["run"])
     ]
-    parts = index.groupby(["seed", "role", "key"]).size()
     wrong += [f"{INDEX} lists {part} more than once" for part in parts.index[parts > 1]]
     hashed = 0
     for name in sorted(folders):

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from companion import outputs
 from companion.exhibits import files, page, registry
 from companion.exhibits.exhibit import Shown
 from companion.exhibits.page import Placed
 from companion.params import ROOT
 from companion.schema import Profile
 from companion.study import roles
+from companion.study.roles import Evidence
 
 
 def show(profile: Profile, name: str) -> Shown | None:
     """The exhibit `name` of this seed, kept in runs/; None if the profile has nothing to show.
 
     Makes what is missing of its runs.
+
+    Raises:
+        ValueError: what it would be drawn from has another content than when it was made.
     """
     exhibit = registry.find(name)
-    shown = exhibit.make(profile, roles.made(profile, exhibit.roles))
+    behind = _as_made(roles.made(profile, exhibit.roles))
+    shown = exhibit.make(profile, behind)
     return shown and files.keep(profile, name, shown)
 
 
@@ -29,9 +35,9 @@ def redraw(profile: str, target: Path | None = None) -> Path:
         target: where; results/<profile> if None.
 
     Raises:
-        ValueError: nothing is published.
+        ValueError: nothing is published, or what a run says that it made has another content.
     """
-    settings, evidence = roles.settings(profile), roles.published(profile)
+    settings, evidence = roles.settings(profile), _as_made(roles.published(profile))
     target = target or ROOT / "results" / profile
     placed = []
     for exhibit in registry.EXHIBITS:
@@ -42,3 +48,11 @@ def redraw(profile: str, target: Path | None = None) -> Path:
             placed.append(Placed(exhibit, shown, behind))
     page.write(target, profile, evidence.seeds, placed)
     return target
+
+
+def _as_made(evidence: Evidence) -> Evidence:
+    """The same, if every file that is drawn from is what its run made: one byte is seen nowhere else."""
+    for run in evidence.index["run"]:
+        if wrong := run.shortfalls(wholly=True, among=outputs.SHOWN):
+            raise ValueError(f"run {run.name}: {wrong[0]}; restore that before anything is drawn")
+    return evidence

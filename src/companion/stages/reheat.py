@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from companion import metrics, objective, policies, runs, tasks
+from companion import metrics, objective, outputs, policies, runs, tasks
 from companion.objective import Direction
 from companion.runs import Run
 from companion.schema import Profile, check_tau
@@ -31,6 +31,8 @@ POLICY_FILES = (
     "*.txt",
 )
 """The Hugging Face files of an ms-swift checkpoint; the others are the trainer's state."""
+TRAINER_FILES = ("optimizer*", "scheduler.pt", "rng_state*", "trainer_state.json")
+"""Of that state, what the trainer resumes from."""
 
 
 def reheat(
@@ -190,14 +192,17 @@ def with_tau(profile: Profile, tau: float) -> Profile:
 
 
 def _last_measured(run: Run, before: Estimate) -> tuple[int, Path | None]:
-    """The newest measured checkpoint of an interrupted run and its step; forgets what came after.
+    """The newest measured checkpoint of an interrupted run and its step, if that is whole.
+
+    Forgets what came after.
 
     Leaves metrics.jsonl ready to be appended to; at a start from nothing with step 0 alone.
     """
     path = run.folder / "metrics.jsonl"
     rows = {row["step"]: row for row in metrics.read(path)}
     saved = checkpoints(run)
-    step = max(rows.keys() & saved.keys(), default=0)
+    whole = {at for at, folder in saved.items() if outputs.whole(folder, *TRAINER_FILES)}
+    step = max(rows.keys() & whole, default=0)
     if step == 0:
         rows = {0: {"step": 0, **entropy_row(before)}}
     for later in saved.keys() - range(step + 1):
@@ -242,16 +247,21 @@ def _reporter(profile: Profile, run: Run) -> Callable[[], None]:
 
 
 def _keep(profile: Profile, run: Run, step: int) -> None:
-    """Copy the policy after `step` to its place; of the other checkpoints what is asked for."""
-    for checkpoint in checkpoints(run).values():
-        policy = {file for pattern in POLICY_FILES for file in checkpoint.glob(pattern)}
-        for other in set(checkpoint.iterdir()) - policy:
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
+    """Copy the policy after `step` to its place; of the checkpoints keep what is asked for."""
     if not run.policy.exists():  # all of it or nothing: it says that the training is over
         partial = run.policy.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(checkpoints(run)[step], partial)
+        partial.mkdir()
+        for file in _policy_files(checkpoints(run)[step]):
+            shutil.copy2(file, partial)
         partial.rename(run.policy)
-    if not profile.reheat.keep_checkpoints:
-        for checkpoint in checkpoints(run).values():
+    for checkpoint in checkpoints(run).values():
+        if not profile.reheat.keep_checkpoints:
             shutil.rmtree(checkpoint)
+            continue
+        for other in set(checkpoint.iterdir()) - _policy_files(checkpoint):
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
+def _policy_files(checkpoint: Path) -> set[Path]:
+    return {file for pattern in POLICY_FILES for file in checkpoint.glob(pattern)}

@@ -5,6 +5,7 @@ Knows nothing of runs: what is trained from where, and when it ends, is said by 
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
@@ -53,8 +54,8 @@ def overrides(
         "algorithm.use_kl_in_reward": False,
         "algorithm.filter_groups.enable": rl.dynamic_sampling,
         "algorithm.filter_groups.metric": "acc",  # the default counts the overlong penalty
-        "data.train_files": folder / "train.parquet",
-        "data.val_files": folder / "validation.parquet",
+        "data.train_files": _no_pattern(folder / "train.parquet"),
+        "data.val_files": _no_pattern(folder / "validation.parquet"),
         "data.max_prompt_length": task.max_prompt_tokens,
         "data.max_response_length": rl.max_response_tokens,
         "data.train_batch_size": rl.batch_size,
@@ -129,6 +130,11 @@ def _word(value: Any) -> str:
         return str(value)
     text = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+
+
+def _no_pattern(path: Path) -> Path:
+    """A file's path for `datasets.load_dataset`, to which brackets are a pattern."""
+    return Path(glob.escape(str(path)))
 
 
 def _gpu(profile: Profile) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from companion import metrics, tasks
+from companion import metrics, outputs, tasks
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -76,7 +77,9 @@ def _name_vllm(folder: Path) -> None:
 
 
 def rewind(run: Run) -> list[dict[str, Any]]:
-    """The rows of an interrupted run up to its newest measured checkpoint; forgets the rest.
+    """The rows of an interrupted run up to its newest measured checkpoint, if that is whole.
+
+    Forgets the rest.
 
     The first row is step 0, the policy before any update; no rows if nothing else is left.
     """
@@ -85,12 +88,28 @@ def rewind(run: Run) -> list[dict[str, Any]]:
     measured = [
         row["step"]
         for row in rows
-        if "token_entropy" in row and (folder / "verl" / f"global_step_{row['step']}").is_dir()
+        if "token_entropy" in row and whole(folder / "verl" / f"global_step_{row['step']}")
     ]
     rows = [row for row in rows if measured and row["step"] <= max(measured)]
     (folder / "verl.jsonl").unlink(missing_ok=True)
     metrics.write(folder / "metrics.jsonl", rows)
     return rows
+
+
+def whole(checkpoint: Path) -> bool:
+    """Whether verl could go on from it: each rank's three files, the data's position, the policy.
+
+    By their names (utils/checkpoint/fsdp_checkpoint_manager.py:316), which say how many ranks wrote.
+    """
+    first = next((checkpoint / "actor").glob("*_world_size_*_rank_*.pt"), None)
+    ranks = int(re.findall(r"_world_size_(\d+)_rank_", first.name)[0]) if first else 0
+    parts = [
+        f"actor/{kind}_world_size_{ranks}_rank_{rank}.pt"
+        for kind in ("model", "optim", "extra_state")
+        for rank in range(ranks)
+    ]
+    policy = "actor/huggingface/config.json"
+    return bool(first) and outputs.whole(checkpoint, "data.pt", policy, *parts)
 
 
 def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], None]:
