@@ -1,5 +1,6 @@
 """Settings that every test shares."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 from xdist.scheduler import LoadScopeScheduling
 
-from companion import params
+from companion import hashes, params
 from companion.params import ROOT
 
 settings.register_profile("companion", deadline=None)  # a first call imports and compiles
@@ -62,6 +63,20 @@ def save_policy(folder, **tensors):
     weights = {name: torch.tensor(values) for name, values in tensors.items()}
     save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")
     return folder
+
+
+def shard(folder, files=2):
+    """Divide a policy's weights among several files with an index, in place; tensors' files by name."""
+    from safetensors.torch import load_file, save_file
+
+    found = load_file(folder / hashes.WEIGHTS)
+    (folder / hashes.WEIGHTS).unlink()
+    names = {name: f"model-{i % files}.safetensors" for i, name in enumerate(sorted(found))}
+    for file in set(names.values()):
+        part = {name: found[name] for name in names if names[name] == file}
+        save_file(part, folder / file, metadata={"format": "pt"})
+    (folder / hashes.SHARDS).write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    return names
 
 
 class Largest(TorchDispatchMode):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -288,6 +289,44 @@ def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatc
     # The loop reads the limit anew every step, and its own last step was decided before.
     loop = inspect.getsource(trainer_base.PPOTrainer.fit)
     assert "self.global_steps <= self.total_training_steps" in loop
+
+
+def test_a_reward_is_what_verls_manager_says_of_a_data_proto():
+    """Of a right answer and wrong ones, some of which reach into the overlong buffer."""
+    import numpy as np
+    from omegaconf import OmegaConf
+    from tensordict import TensorDict
+    from verl import DataProto
+    from verl.experimental.reward_loop.reward_manager.dapo import DAPORewardManager
+
+    from companion.adapters.rewards import compute_score
+    from companion.adapters.rollout_server import BatchAgentLoopManager, _AtOnce
+
+    tokenizer = countdown.tokenizer()
+    problem, lines = countdown.random_problem(3, random.Random(0))
+    right = tokenizer.encode(" \n ".join(lines) + " yes")
+    limit = len(right) + 2
+    buffer = {"enable": True, "len": 4, "penalty_factor": 1.0, "log": True}
+    config = {"reward": {"reward_kwargs": {"max_resp_len": limit, "overlong_buffer_cfg": buffer}}}
+    manager = DAPORewardManager(OmegaConf.create(config), tokenizer, compute_score)
+    theirs, loop = [], manager.loop
+    rule = {"style": "rule", "ground_truth": countdown.prompt(problem)}
+    answers = [right, [5] * 3, [5] * (limit - 3), [5] * limit]
+    for answer in answers:
+        row = {
+            "responses": torch.tensor([answer]),
+            "attention_mask": torch.tensor([[1] * len(answer)]),
+        }
+        named = {"data_source": "countdown/x", "reward_model": rule}
+        asked = {name: np.array([value], dtype=object) for name, value in named.items()}
+        theirs.append(
+            loop.run_until_complete(manager.run_single(DataProto(TensorDict(row, 1), asked)))
+        )
+    manager.loop = _AtOnce()
+    ours = SimpleNamespace(rewards=manager)
+    for answer, expected in zip(answers, theirs, strict=True):
+        assert BatchAgentLoopManager._score(ours, "countdown/x", rule, answer) == expected
+    assert [float(one["reward_score"]) for one in theirs] == [0.5, 0.0, -0.25, -1.0]
 
 
 def test_batch_manager_writes_what_verls_agent_loop_writes():

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from conftest import shard
 from safetensors.torch import load_file, save_file
 
 from companion import params, policies
@@ -54,14 +55,7 @@ def sharded(change=lambda names, folder: None):
     """Two shards and their index, then `change`d."""
 
     def damage(folder):
-        found = load_file(folder / WEIGHTS)
-        (folder / WEIGHTS).unlink()
-        names = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(sorted(found))}
-        for file in set(names.values()):
-            part = {name: found[name] for name in names if names[name] == file}
-            save_file(part, folder / file, metadata={"format": "pt"})
-        (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": names}))
-        change(names, folder)
+        change(shard(folder), folder)
 
     return damage
 

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from conftest import shard
 from safetensors.torch import load_file, save_file
 
 from companion import hashes, params, policies, runs
@@ -42,15 +43,8 @@ def changed(policy, folder, change):
 
 
 def sharded(policy, folder, files=3):
-    """A copy in several files, whose index says which has which tensor."""
-    shutil.copytree(policy, folder)
-    found = load_file(folder / WEIGHTS)
-    (folder / WEIGHTS).unlink()
-    names = {name: f"model-{i % files + 1:05}.safetensors" for i, name in enumerate(sorted(found))}
-    for file in set(names.values()):
-        part = {name: found[name] for name in names if names[name] == file}
-        save_file(part, folder / file, metadata={"format": "pt"})
-    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": names}))
+    """A copy in several files."""
+    shard(shutil.copytree(policy, folder), files)
     return folder
 
 

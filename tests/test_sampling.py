@@ -222,6 +222,21 @@ def test_every_engine_ends_with_every_end_token_that_a_policy_lists(two_ends):
         checks.same_task(SMOKE, folder)
 
 
+def test_answers_to_one_prompt_are_those_of_prompts_of_their_own(policy):
+    """Its reading is shared, beside prompts of other lengths and in any order."""
+    short, long = encode_prompts(policy[1], PROMPTS[:2])
+    longer = [short[0]] * 3 + long
+    asked = [short, short, longer, long, longer, short]
+    shared = draw(policy, asked)
+    alone = [draw(policy, [prompt], first=i) for i, prompt in enumerate(asked)]
+    assert shared.tokens == [answers.tokens[0] for answers in alone]
+    assert len({tuple(shared.tokens[i]) for i in (0, 1, 5)}) > 1
+    for i, answers in enumerate(alone):
+        torch.testing.assert_close(
+            torch.tensor(shared.log_probs[i]), torch.tensor(answers.log_probs[0]), rtol=0, atol=1e-4
+        )
+
+
 def test_a_cache_with_room_holds_what_transformers_own_holds():
     """Written token by token, with rows repeated and dropped in between."""
     from transformers.cache_utils import DynamicLayer

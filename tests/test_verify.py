@@ -35,10 +35,11 @@ def edited(path, old, new):
 def test_what_is_as_it_was_published_is_said_in_full(target, capsys):
     assert verify.verify("smoke") == []
     said = capsys.readouterr().out
-    assert "30 runs; 30 of them record their outputs' hashes" in said
+    runs = len(list((target / "runs").iterdir()))
+    assert runs > 10 and f"{runs} runs; {runs} of them record their outputs' hashes" in said
     assert re.search(r"results/smoke/SHA256SUMS: \d+ files, 0 wrong", said)
     assert re.search(r"results/checkpoints/SHA256SUMS: \d+ files, 0 wrong", said)
-    assert "runs/smoke: 30 finished runs on this machine, 0 files wrong" in said
+    assert f"runs/smoke: {runs} finished runs on this machine, 0 files wrong" in said
     count = len([p for name in verify.DRAWN for p in target.glob(name)])
     assert f"{count} files drawn again; the same {count} byte for byte" in said
 

@@ -225,7 +225,7 @@ class BatchAgentLoopManager:
 
 
 class _Row:
-    """A `DataProto` of one row, as far as a reward manager looks, and a third of its cost."""
+    """A `DataProto` of one row, as far as verl's reward manager looks, without its tensordict."""
 
     def __init__(self, batch: dict[str, torch.Tensor], non_tensor_batch: dict[str, Any]):
         self.batch, self.non_tensor_batch = batch, non_tensor_batch

@@ -120,12 +120,10 @@ def _sample(
     active = torch.arange(count, device=device)
     going = torch.ones(count, dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
-        if step == 0:
-            following = logits()[which]
+        following = logits()
+        if step == 0:  # from a row a prompt to a row an answer
             cache.batch_select_indices(which)
-            positions, mask = positions[which], mask[which]
-        else:
-            following = logits()
+            following, positions, mask = following[which], positions[which], mask[which]
         log_p = torch.log_softmax(following, -1)
         entropies[active, step] = _entropy(log_p)
         if temperature != 1:
