@@ -173,8 +173,6 @@ def main() -> None:
     medians = frame[frame["step"] > SETTLED].groupby(["pair", "loop"]).median(numeric_only=True)
     seconds = medians["seconds"].unstack()
     ratios = seconds["verl"] / seconds["bare"]
-    asked.out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(asked.out / "verl_vs_bare.csv", index=False)
     summary = {
         "median_seconds": seconds.median().round(3).to_dict(),
         "mean_tokens": medians["tokens"].unstack().mean().round(1).to_dict(),
@@ -186,6 +184,8 @@ def main() -> None:
         "steps": asked.steps,
         **provenance(),
     }
+    asked.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(asked.out / "verl_vs_bare.csv", index=False)
     (asked.out / "verl_vs_bare.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps({k: summary[k] for k in ("median_seconds", "mean_tokens", "ratio")}))
 
