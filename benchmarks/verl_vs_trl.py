@@ -1,19 +1,20 @@
 """One step of verl (as rl.py runs it) beside one step of TRL's GRPOTrainer.
 
-Same policy, prompts, batch, answer budget, learning rate, threads and machine, one after the
-other. verl's `perf/time_per_step` and TRL's time between the beginning and the end of a step
-both cover sampling, rewards, advantages and the update; neither saves. A step's median is taken
-without the first, in which both still import and allocate.
+Same policy, prompts, batch, answer budget, learning rate, threads and machine, taking turns.
+verl's `perf/time_per_step` and TRL's time between the beginning and the end of a step both cover
+sampling, rewards, advantages and the update; neither saves. TRL is its newest release, with the
+torch and transformers of this environment.
 
-    python benchmarks/verl_vs_trl.py --profile laptop --steps 8
+    python benchmarks/verl_vs_trl.py
 
-writes results/benchmarks/verl_vs_trl.{csv,json}: medians (seconds), their ratio, the bar (1.5).
+writes results/benchmarks/verl_vs_trl.{csv,json}: seconds, and the median ratio of the pairs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +29,10 @@ from companion.schema import Profile
 from companion.stages import verl_command, verl_files
 from companion.stages.launch import launch
 
-BAR = 1.5
+BAR = 0.5
+TRL = "1.16.0"
+SETTLED = 2
+"""Steps in which both still import and allocate."""
 
 
 def verl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
@@ -144,53 +148,60 @@ def trl_steps(profile: Profile, folder: Path, steps: int) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--policy", default="results/checkpoints/countdown-collapsed")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--base", help="folder of another policy, below the repository")
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
-    parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)  # the child's folder
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)  # TRL's, in this folder
     asked = parser.parse_args()
-    profile = load(asked.profile, {"hardware.threads": asked.threads, "task.base": asked.base})
-    if asked.trl:
-        trl_steps(profile, asked.trl, asked.steps).to_csv(asked.trl / "trl.csv", index=False)
+    profile = load(asked.profile, {"task.base": asked.policy})
+    if asked.child:
+        trl_steps(profile, asked.child, asked.steps).to_csv(asked.child / "trl.csv", index=False)
         return
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        verl = verl_steps(profile, folder, asked.steps)
-        launch(
-            [
-                sys.executable,
-                "-W",
-                "ignore",
-                str(Path(__file__).resolve()),
-                *sys.argv[1:],
-                "--trl",
-                name,
-            ],
-            {"OMP_NUM_THREADS": str(profile.hardware.threads)},  # one process on all cores
-            folder / "trl.log",
-            lambda: None,
-        )
-        trl = pd.read_csv(folder / "trl.csv")
-    frame = pd.concat([verl.assign(framework="verl"), trl.assign(framework="trl")])
-    settled = frame[frame["step"] > 1]
-    seconds = settled.groupby("framework")["seconds"].median()
-    ratio = seconds["verl"] / seconds["trl"]
-    asked.out.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(asked.out / "verl_vs_trl.csv", index=False)
+    frames = []
+    with tempfile.TemporaryDirectory() as newest:
+        # Beside the pinned environment, which ms-swift holds at an older TRL; the rest is the same.
+        pip = [sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", "--target", newest]
+        subprocess.run([*pip, f"trl=={TRL}"], check=True)
+        for pair in range(asked.pairs):
+            with tempfile.TemporaryDirectory() as name:
+                verl = verl_steps(profile, Path(name), asked.steps)
+                words = [sys.executable, "-W", "ignore", str(Path(__file__).resolve())]
+                launch(
+                    [*words, *sys.argv[1:], "--child", name],
+                    # One process on all cores.
+                    {"OMP_NUM_THREADS": str(profile.hardware.threads), "PYTHONPATH": newest},
+                    Path(name) / "trl.log",
+                    lambda: None,
+                )
+                trl = pd.read_csv(Path(name) / "trl.csv")
+            frames += [
+                verl.assign(framework="verl", pair=pair),
+                trl.assign(framework="trl", pair=pair),
+            ]
+            print(pd.concat(frames[-2:]).groupby("framework").median(numeric_only=True), flush=True)
+    frame = pd.concat(frames)
+    groups = frame[frame["step"] > SETTLED].groupby(["pair", "framework"])
+    medians = groups.median(numeric_only=True)
+    seconds = medians["seconds"].unstack()
+    ratios = seconds["verl"] / seconds["trl"]
     summary = {
-        "median_seconds": seconds.round(3).to_dict(),
-        "mean_tokens": settled.groupby("framework")["tokens"].mean().round(1).to_dict(),
-        "ratio": round(ratio, 3),
+        "median_seconds": seconds.median().round(3).to_dict(),
+        "mean_tokens": medians["tokens"].unstack().mean().round(1).to_dict(),
+        "ratio": round(float(ratios.median()), 3),
+        "ratios": ratios.round(3).tolist(),
         "bar": BAR,
-        "within_bar": bool(ratio <= BAR),
+        "trl": TRL,
+        "policy": asked.policy,
         "profile": asked.profile,
         "steps": asked.steps,
         "threads": profile.hardware.threads,
         "answers_a_step": profile.rl.batch_size * profile.rl.responses_per_prompt,
         **provenance(),
     }
+    asked.out.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(asked.out / "verl_vs_trl.csv", index=False)
     (asked.out / "verl_vs_trl.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(json.dumps({k: summary[k] for k in ("median_seconds", "mean_tokens", "ratio")}))
 

@@ -11,7 +11,7 @@ from conftest import save_policy
 from safetensors.torch import load_file
 from test_faults import emptied, halved, removed, torch_file
 
-from companion import metrics, params, policies, runs
+from companion import hashes, metrics, params, policies, runs
 from companion.stages import checks, reheat, rl, verl_command, verl_files
 from companion.statistics import Estimate
 
@@ -408,3 +408,29 @@ def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_pat
     )
     assert all(torch.equal(start[name], after[name]) for name in start)
     assert not all(torch.equal(start[name], other[name]) for name in start)
+
+
+def test_a_prolonged_arm_is_one_that_was_longer_from_the_start(tmp_path, monkeypatch):
+    """To the last bit of the policies that are evaluated, its earlier one among them."""
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    profile = params.load(
+        "smoke",
+        TINY
+        | {
+            "rl.continued_steps": 2,
+            "rl.evaluated_checkpoints": 2,
+            "rl.evaluated_every": 1,
+        },
+    )
+    base = policies.base(profile)
+    plain = rl.resume(profile, base, arm="+DAPO", goes_on=True)
+    longer = rl.prolong(profile, plain, 1, arm="+DAPO, equal tokens")
+    assert longer.record["resumed_at"] == 2
+    three = params.change(profile, {"rl.continued_steps": 3})
+    start = rl.resume(three, base, arm="three steps")
+    found, expected = rl.checkpoints(longer), rl.checkpoints(start)
+    assert [*found] == [*expected] == [2, 3] and [*rl.checkpoints(plain)] == [1, 2]
+    for step in found:
+        assert hashes.content_hash(found[step]) == hashes.content_hash(expected[step])
+    assert longer.metrics.drop(columns="seconds").equals(start.metrics.drop(columns="seconds"))
+    assert not list((start.folder / "verl").glob("global_step_*"))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from companion import params
@@ -18,30 +19,39 @@ from companion.tasks import countdown
 SMOKE = params.load("smoke")
 
 
+def lengths(*tokens, policy=""):
+    """A run of steps with answers of these mean lengths."""
+    steps = pd.DataFrame({"response_length": [None, *tokens]})
+    return type("R", (), {"metrics": steps, "policy": policy, "result": {"token_entropy": 0.2}})
+
+
 def test_every_arm_of_table_1_is_trained_from_what_its_name_says(monkeypatch):
-    started = {}
-    run = type("Run", (), {"result": {"token_entropy": 0.2}})
+    started, prolonged = {}, []
+    hot = {name: lengths(10.0, 14.0, policy=name) for name in arms.REHEATED}
     monkeypatch.setattr(arms, "collapsed", lambda profile: "collapsed")
-    monkeypatch.setattr(
-        arms,
-        "reheated",
-        lambda profile: {name: type("R", (run,), {"policy": name}) for name in arms.REHEATED},
-    )
-    monkeypatch.setattr(
-        arms.rl,
-        "resume",
-        lambda profile, start, *, arm, temperature=None, keep_optimizer=False: started.update(
-            {arm: (start, temperature, keep_optimizer)}
-        ),
-    )
-    arms.continued(params.load("smoke", {"rl.arms": arms.ARMS}))
-    assert list(started) == arms.ARMS
-    assert started["+DAPO"] == ("collapsed", None, False)
-    assert started["+DAPO w/ RR"] == ("collapsed", SMOKE.rl.rr_temperature, False)
-    assert started["+DAPO, optimizer kept"] == ("collapsed", None, True)
+    monkeypatch.setattr(arms, "reheated", lambda profile: hot)
+    monkeypatch.setattr(arms, "heated", lambda profile, name: hot[name])
+
+    def resume(profile, start, *, arm, temperature=None, keep_optimizer=False, goes_on=False):
+        started[arm] = (start, temperature, keep_optimizer, goes_on)
+        return lengths(*([30.0, 32.0] if arm == "+DAPO w/ PR-FKL" else [20.0, 20.0]))
+
+    def prolong(profile, run, steps, *, arm):
+        prolonged.append((list(run.metrics["response_length"][1:]), steps, arm))
+
+    monkeypatch.setattr(arms.rl, "resume", resume)
+    monkeypatch.setattr(arms.rl, "prolong", prolong)
+    assert list(arms.continued(params.load("smoke", {"rl.arms": arms.ARMS}))) == arms.ARMS
+    assert started["+DAPO"] == ("collapsed", None, False, True)
+    assert started["+DAPO w/ RR"] == ("collapsed", SMOKE.rl.rr_temperature, False, False)
+    assert started["+DAPO, optimizer kept"] == ("collapsed", None, True, False)
     for name in arms.REHEATED:
-        assert started[f"+DAPO w/ {name}"] == (name, None, False)
-    assert arms.ROWS[2:] == list(started) and set(started) <= set(style.COLOURS)
+        assert started[f"+DAPO w/ {name}"] == (name, None, False, False)
+    assert {*started, arms.EQUAL} == set(arms.ARMS) <= set(style.COLOURS)
+    assert arms.ROWS[2:] == arms.ARMS
+    # Reheating: 24 tokens of 64 answers; after it 22 tokens more of 32 answers; by the 20 tokens of
+    # 32 answers that a plain step draws: 3.5 steps, 4 in whole intervals of two.
+    assert prolonged == [([20.0, 20.0], 4, arms.EQUAL)]
 
 
 class Calls(list):

@@ -14,6 +14,7 @@ SHOWN = ("metrics.jsonl", "samples.parquet", "measurements.parquet")
 MADE = (
     *SHOWN,
     "policy/**/*",
+    "policies/step-*/**/*",  # an arm's policies before its last
     "swift/checkpoint-*/**/*",  # the path of a reheating, which analyses look at
 )
 """What a stage leaves in its run's folder for others to use; the rest is a framework's, or a log."""

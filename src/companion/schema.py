@@ -102,6 +102,7 @@ Arm = Literal[
     "+DAPO w/ PR-FKL frozen",
     "+DAPO w/ merge",
     "+DAPO w/ merge*",
+    "+DAPO, equal tokens",
     "+DAPO, optimizer kept",
 ]
 """RL resumed from the collapsed policy, by its row of Table 1, in the paper's order.
@@ -148,6 +149,10 @@ class RL(Section):
     collapse: Collapse
     continued_steps: PositiveInt
     """RL steps of every arm that branches from the collapsed policy."""
+    evaluated_checkpoints: PositiveInt = 1
+    """An arm's last checkpoints that are evaluated; its accuracy is their mean."""
+    evaluated_every: PositiveInt = 50
+    """RL steps between two of them."""
     rr_temperature: Temperature
     """Rollout temperature of the rollout-reheating arm (RR)."""
     arms: list[Arm]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from companion.analysis import collect
 from companion.statistics import (
     Estimate,
     avg_at_k,
@@ -56,6 +56,21 @@ def joined(samples: pd.DataFrame, suites: list[str]) -> dict[str, dict[str, np.n
             for suite in suites
         }
         for label in labels
+    }
+
+
+def averaged(samples: pd.DataFrame, suites: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    """`joined`, with the checkpoints of an arm together: [seeds, problems, checkpoints, samples].
+
+    Every metric is taken of each checkpoint and then averaged: pass@k is never of two policies.
+    """
+    policies = joined(samples, suites)
+    together: dict[str, list[dict[str, np.ndarray]]] = {}
+    for label, correct in policies.items():
+        together.setdefault(collect.arm_of(label), []).append(correct)
+    return {
+        arm: {suite: np.stack([c[suite] for c in checkpoints], axis=2) for suite in suites}
+        for arm, checkpoints in together.items()
     }
 
 
@@ -115,7 +130,7 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
     Each cell is an Estimate with its 95% interval over seeds and problems. ValueError as `joined`.
     """
     rows = {}
-    for label, correct in joined(samples, suites).items():
+    for label, correct in averaged(samples, suites).items():
         row: dict[tuple[str, str], Estimate] = {}
         for name, score in _metrics(correct).items():
             each = {suite: score(values) for suite, values in correct.items()}
@@ -129,15 +144,19 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
 
 
 def _metrics(correct: dict[str, np.ndarray]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """The metrics by their names, such as "avg@8"."""
+    """The metrics by their names, such as "avg@8": [seeds, problems, checkpoints, samples] -> [seeds,
+    problems]."""
     n = next(iter(correct.values())).shape[-1]
-    return {f"avg@{n}": avg_at_k, f"pass@{n}": partial(pass_at_k, k=n)}
+    return {
+        f"avg@{n}": lambda c: avg_at_k(c).mean(axis=-1),
+        f"pass@{n}": lambda c: pass_at_k(c, k=n).mean(axis=-1),
+    }
 
 
 def curve(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
     """Macro-average of pass@k in percent, a row a policy, a column each k = 1, 2, 4, … up to the
     samples of a problem, over seeds. ValueError as `joined`."""
-    policies = joined(samples, suites)
+    policies = averaged(samples, suites)
     n = next(iter(next(iter(policies.values())).values())).shape[-1]
     return pd.DataFrame.from_dict(
         {
@@ -157,6 +176,7 @@ def cut(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
     A row a policy, a column a suite and "Avg", their macro-average, over seeds.
     """
     rows = samples[samples["suite"].isin(suites)]
+    rows = rows.assign(label=rows["label"].map(collect.arm_of))
     share = 100 * (1 - rows.groupby(["label", "suite"], sort=False)["ended"].mean().unstack())
     return share.assign(Avg=share.mean(axis=1))[["Avg", *suites]].rename_axis(None)
 
@@ -164,8 +184,8 @@ def cut(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
 def by_seed(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
     """Macro-average of avg@k in percent: a row a policy, a column a seed. ValueError as `joined`."""
     averages = {
-        label: 100 * np.mean([avg_at_k(c).mean(axis=1) for c in correct.values()], axis=0)
-        for label, correct in joined(samples, suites).items()
+        label: 100 * np.mean([avg_at_k(c).mean(axis=(1, 2)) for c in correct.values()], axis=0)
+        for label, correct in averaged(samples, suites).items()
     }
     return pd.DataFrame.from_dict(
         averages, orient="index", columns=sorted(samples["seed"].unique())
@@ -179,7 +199,7 @@ def gains(
 
     A row a policy, a column a metric, each cell an Estimate. ValueError as `joined`.
     """
-    policies = joined(samples, suites)
+    policies = averaged(samples, suites)
     other = policies.pop(against)
     return pd.DataFrame.from_dict(
         {

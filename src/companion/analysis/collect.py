@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,9 +28,15 @@ def samples(evaluations: Iterable[Run]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def arm_of(label: str) -> str:
+    """What a policy is a checkpoint of: "+DAPO, checkpoint 1 of 3" -> "+DAPO"."""
+    return re.sub(r", checkpoint \d+ of \d+$", "", label)
+
+
 def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
-    """The samples of these policies, as far as there are any, in this order."""
-    every = [samples[samples["label"] == label] for label in labels]
+    """The samples of these policies and of their earlier checkpoints, if any, in this order."""
+    of = samples["label"].map(arm_of)
+    every = [samples[of == label] for label in labels]
     return pd.concat(every, ignore_index=True)
 
 

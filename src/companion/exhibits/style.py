@@ -21,6 +21,7 @@ COLOURS = {
     "Collapsed": "#000000",
     "+DAPO": "#000000",
     "+DAPO, optimizer kept": "#009E73",
+    "+DAPO, equal tokens": "#44AA99",
     "+DAPO w/ RR": "#E69F00",
     "+DAPO w/ PR-FKL": "#0072B2",
     "+DAPO w/ PR-RKL": "#56B4E9",

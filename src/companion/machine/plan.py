@@ -43,7 +43,7 @@ def plan(profile: Profile) -> pd.DataFrame:
     policy = 4 * shape(profile.task.base).parameters / GIB  # fp32
     answers = rl.batch_size * rl.responses_per_prompt
 
-    def trained(steps: int, stays: int) -> dict[str, object]:
+    def trained(steps: int, stays: int, kept: int = 1) -> dict[str, object]:
         # While it runs two checkpoints of verl's: weights, two moments, the weights as a policy.
         return _row(
             profile,
@@ -51,7 +51,7 @@ def plan(profile: Profile) -> pd.DataFrame:
             answers,
             rl.max_response_tokens,
             steps,
-            disk=policy * (1 + 4 * stays),
+            disk=policy * (kept + 4 * stays),
             scratch=policy * 4 * (2 - stays),
         )
 
@@ -69,7 +69,11 @@ def plan(profile: Profile) -> pd.DataFrame:
         scratch=3 * (state + (0 if path else policy)),
     )
     rows = {"RL to collapse": trained(rl.collapse.max_steps, stays=1)}
-    rows |= {arm: trained(rl.continued_steps, stays=0) for arm in rl.arms}
+    prolonged, checkpoints = arms.EQUAL in rl.arms, rl.evaluated_checkpoints
+    rows |= {
+        arm: trained(steps, int(prolonged and arm == arms.DAPO), checkpoints)
+        for arm, steps in _continued(profile).items()
+    }
     made = arms.asked(profile)
     rows |= {
         name: reheated if name in _distilled(profile) else _row(profile, "scaling", disk=policy)
@@ -79,9 +83,10 @@ def plan(profile: Profile) -> pd.DataFrame:
     heatings, scarce = _analyses(profile)
     between = profile.analysis.checkpoints - 2  # of Fig. 4's policies, whose ends are the study's
     sampled = _test_problems(profile) * asked.samples
-    checks = len(policies) + between + _checks(profile)
+    evaluated = len(policies) + len(rl.arms) * (checkpoints - 1)
+    checks = evaluated + between + _checks(profile)
     rows |= {
-        "evaluation": _row(profile, "evaluation", len(policies) * sampled, asked.max_new_tokens),
+        "evaluation": _row(profile, "evaluation", evaluated * sampled, asked.max_new_tokens),
         "analyses: RL": _row(
             profile,
             "RL",
@@ -185,6 +190,14 @@ def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     return heatings, [extra.scarce_steps] * 3  # to the fork, and two arms from there
 
 
+def _continued(profile: Profile) -> dict[str, int]:
+    """RL steps of each arm; the one with equal tokens trains what plain DAPO has not."""
+    rl, heat = profile.rl, profile.reheat
+    answers = rl.batch_size * rl.responses_per_prompt
+    further = math.ceil(heat.max_steps * heat.batch_size / answers)  # but for answers' lengths
+    return {arm: further if arm == arms.EQUAL else rl.continued_steps for arm in rl.arms}
+
+
 def _distilled(profile: Profile) -> list[str]:
     """The study's reheatings that train; the others divide or average weights."""
     return [name for name in arms.asked(profile) if "KL" in name]
@@ -194,7 +207,7 @@ def _checks(profile: Profile) -> int:
     """Entropy checks beside those of evaluated policies: of every start and every checkpoint."""
     rl, heat = profile.rl, profile.reheat
     heatings, scarce = _analyses(profile)
-    trained = [rl.collapse.max_steps, *(rl.continued_steps for _ in rl.arms), *scarce]
+    trained = [rl.collapse.max_steps, *_continued(profile).values(), *scarce]
     distilled = _distilled(profile)
     heated = [heat.max_steps] * len(distilled) + [steps for _, steps in heatings]
     checks = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in trained)

@@ -46,7 +46,8 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
 
     One answer is sampled at T = 1, top-p 1, for each of `entropy.prompts` fixed validation
     prompts (all suites in equal parts). Averaged over every sampled token up to and including
-    the end token, so long answers weigh more; the interval resamples prompts.
+    the end token, so long answers weigh more; the interval resamples prompts. Answers end where RL
+    would cut them (`rl.max_response_tokens`), however long an evaluation lets them be.
 
     On GPUs vLLM samples, and it is measured in a process of its own, which frees them when it
     ends: no trainer and no notebook must keep any.
@@ -74,7 +75,7 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     with opened(policy, profile, ENGINES[profile.hardware.platform]) as sampler:
         answers = sampler(
             prompts,
-            max_new_tokens=profile.evaluation.max_new_tokens,
+            max_new_tokens=profile.rl.max_response_tokens,
             temperature=1.0,
             top_p=1.0,
             seed=ENTROPY_SEED,
@@ -108,7 +109,7 @@ def measure(profile: Profile) -> dict[str, object]:
     return {
         "platform": platform,
         "entropy_data": hashes.text_hash(entropy_prompts(profile)),
-        "entropy_tokens": profile.evaluation.max_new_tokens,
+        "entropy_tokens": profile.rl.max_response_tokens,
         "entropy_version": VERSION,
         "entropy_sampler_version": VERSIONS[ENGINES[platform]],
     }

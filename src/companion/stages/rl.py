@@ -8,6 +8,7 @@ roll out at, and nothing else: fresh optimizer, same warm-up, prompt order and n
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def resume(
     arm: str,
     temperature: float | None = None,
     keep_optimizer: bool = False,
+    goes_on: bool = False,
 ) -> Run:
     """`rl.continued_steps` of DAPO from the policy in `start`.
 
@@ -61,6 +63,7 @@ def resume(
         temperature: of the rollouts; the profile's if None.
         keep_optimizer: take over the optimizer of this profile's collapse run (a sensitivity
             check); `start` must be the policy that run ended with.
+        goes_on: keep verl's last checkpoint, four times the policy's size, for `prolong`.
 
     Raises:
         ValueError: an impossible setting, or `start` is no policy. Nothing has been trained then.
@@ -79,6 +82,41 @@ def resume(
         "steps": profile.rl.continued_steps,
         "keep_optimizer": keep_optimizer,
     }
+    return _resumed(profile, arm, settings, start, optimizer=optimizer, goes_on=goes_on)
+
+
+def prolong(profile: Profile, run: Run, steps: int, *, arm: str) -> Run:
+    """What `run`, made by `resume`, would have been with `steps` more; another run.
+
+    Goes on from the last checkpoint of `run` where that was kept, else from the start: the same steps.
+    """
+    settings = run.identity["settings"]
+    settings = settings | {"steps": settings["steps"] + steps}
+    return _resumed(profile, arm, settings, run.inputs["policy"], earlier=run)
+
+
+def checkpoints(run: Run) -> dict[int, Path]:
+    """The policies of a finished run that are to be evaluated, by step, the last one included."""
+    settings = run.identity["settings"]
+    before = {step: verl_files.kept_policy(run.folder, step) for step in _kept(settings)}
+    return before | {run.result["step"]: run.policy}
+
+
+def _resumed(
+    profile: Profile,
+    arm: str,
+    settings: dict[str, Any],
+    start: Path,
+    *,
+    optimizer: Path | None = None,
+    earlier: Run | None = None,
+    goes_on: bool = False,
+) -> Run:
+    if profile.rl.evaluated_checkpoints > 1:
+        settings |= {
+            "evaluated_checkpoints": profile.rl.evaluated_checkpoints,
+            "evaluated_every": profile.rl.evaluated_every,
+        }
     run = runs.open_run(
         profile,
         "rl",
@@ -88,8 +126,18 @@ def resume(
     )
     if not run.finished:
         checks.prompts(profile, run.inputs["policy"])
-        _train(profile, run, arm, temperature, optimizer)
+        if earlier and not run.folder.exists():
+            _begin_as(run, earlier)
+        _train(profile, run, arm, settings["rollout_temperature"], optimizer, goes_on=goes_on)
     return run
+
+
+def _kept(settings: Mapping[str, Any]) -> list[int]:
+    """The steps before a run's last whose policies are kept: saved ones, `evaluated_every` apart."""
+    steps, every = settings["steps"], settings["check_every"]
+    count, apart = settings.get("evaluated_checkpoints", 1), settings.get("evaluated_every", 0)
+    at = [steps - apart * i for i in range(1, count)]
+    return sorted({step - step % every for step in at if step >= every})
 
 
 def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
@@ -130,14 +178,20 @@ def _optimizer_of(run: Run, policy: Path) -> Path:
 
 
 def _train(
-    profile: Profile, run: Run, arm: str, temperature: float, optimizer: Path | None = None
+    profile: Profile,
+    run: Run,
+    arm: str,
+    temperature: float,
+    optimizer: Path | None = None,
+    *,
+    goes_on: bool = False,
 ) -> None:
     settings = run.identity["settings"]
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
     with run.recording(arm=arm, data=tasks.source(profile)) as result:
         if not run.policy.exists():  # else an earlier try was killed between this and its end
             step = _to_the_end(profile, run, temperature, optimizer)
-            _copy_policy(run.folder / "verl" / f"global_step_{step}", run.policy)
+            verl_files.copy_policy(run.folder / "verl" / f"global_step_{step}", run.policy)
         last = metrics.read(run.folder / "metrics.jsonl")[-1]
         result.update(step=last["step"], token_entropy=last["token_entropy"])
         if stop_entropy is not None:
@@ -148,7 +202,7 @@ def _train(
                     f"rl.collapse.max_steps ({steps}), above rl.collapse.entropy "
                     f"({stop_entropy}); the last checkpoint is kept"
                 )
-        _trim(run, kept=last["step"] if stop_entropy is not None else None)
+        _trim(run, kept=last["step"] if goes_on or stop_entropy is not None else None)
 
 
 def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path | None) -> int:
@@ -168,6 +222,7 @@ def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path 
             steps=steps,
             temperature=temperature,
             stop_entropy=stop_entropy,
+            kept=_kept(settings),
             resume_from=checkpoint,
         )
         for checkpoint in (
@@ -197,10 +252,25 @@ def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path 
     return metrics.read(run.folder / "metrics.jsonl")[-1]["step"]
 
 
+def _begin_as(run: Run, earlier: Run) -> None:
+    """Let `run` find what `earlier` left: it goes on from there as if it had been interrupted."""
+    last = f"global_step_{earlier.result['step']}"
+    if not verl_files.whole(earlier.folder / "verl" / last):
+        return
+    partial = run.folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(earlier.folder / "verl" / last, partial / "verl" / last)
+    for step, policy in checkpoints(earlier).items():
+        if step in _kept(run.identity["settings"]):
+            shutil.copytree(policy, verl_files.kept_policy(partial, step))
+    shutil.copy2(earlier.folder / "metrics.jsonl", partial)
+    partial.rename(run.folder)
+
+
 def _trim(run: Run, *, kept: int | None) -> None:
     """Delete verl's checkpoints of a run that has its policy, four times its size each.
 
-    Only the one a collapse run ended with is kept: an arm may take over its optimizer.
+    Only the last of a run that may go on is kept: an arm may take over its optimizer, or prolong it.
     """
     shutil.rmtree(run.folder / "start", ignore_errors=True)  # an optimizer taken over
     for checkpoint in (run.folder / "verl").glob("global_step_*"):
@@ -212,11 +282,3 @@ def _decided(row: dict[str, Any], steps: int, stop_entropy: float | None) -> boo
     return row["step"] >= steps or (
         stop_entropy is not None and row["token_entropy"] < stop_entropy
     )
-
-
-def _copy_policy(checkpoint: Path, policy: Path) -> None:
-    """All of it or nothing: a policy in its place says that the training is over."""
-    partial = policy.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(checkpoint / "actor" / "huggingface", partial)
-    partial.rename(policy)

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def overrides(
     steps: int,
     temperature: float,
     stop_entropy: float | None = None,
+    kept: Sequence[int] = (),
     resume_from: Path | None = None,
 ) -> list[str]:
     """Overrides of verl 0.9.1's `ppo_trainer` config: the method, then the platform it runs on.
@@ -43,6 +45,7 @@ def overrides(
         start: Hugging Face folder of the policy.
         folder: of the run; holds train.parquet, validation.parquet and profile.json.
         stop_entropy: end after the first checkpoint below this many nats.
+        kept: saved steps whose policies stay in `folder`, as `policies/step-N`.
         resume_from: verl's own checkpoint, `…/global_step_N`, to go on from.
     """
     rl, task = profile.rl, profile.task
@@ -111,6 +114,7 @@ def overrides(
         "trainer.checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop",
         "+companion.profile": folder / "profile.json",
         "+companion.stop_entropy": "null" if stop_entropy is None else stop_entropy,
+        "+companion.kept": f"[{','.join(map(str, kept))}]",
     }
     for name, value in tasks.reward(profile).items():
         method[f"+reward.custom_reward_function.reward_kwargs.{name}"] = value

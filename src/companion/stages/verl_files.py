@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,20 @@ def whole(checkpoint: Path) -> bool:
     ]
     policy = "actor/huggingface/config.json"
     return bool(first) and outputs.whole(checkpoint, "data.pt", policy, *parts)
+
+
+def kept_policy(folder: Path, step: int) -> Path:
+    """Where a run's folder keeps the policy after `step`, beside the one it ends with."""
+    return folder / "policies" / f"step-{step}"
+
+
+def copy_policy(checkpoint: Path, policy: Path) -> None:
+    """The Hugging Face folder of verl's checkpoint, all of it or nothing, in another's place."""
+    partial = policy.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(checkpoint / "actor" / "huggingface", partial)
+    shutil.rmtree(policy, ignore_errors=True)
+    partial.rename(policy)
 
 
 def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], None]:

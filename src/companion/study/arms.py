@@ -6,7 +6,8 @@ and the command line all ask here and never say twice what an arm is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +19,7 @@ from companion.schema import Arm, Profile
 from companion.stages import evaluate, merge, reheat, rl, scaling
 
 ARMS: list[str] = list(get_args(Arm))
-DAPO, RR, *_HOT, KEPT = ARMS
+DAPO, RR, *_HOT, EQUAL, KEPT = ARMS
 REHEATED = [arm.removeprefix(f"{DAPO} w/ ") for arm in _HOT]
 """What can be made of the collapsed policy, by the name of the arm that goes on from it."""
 ALWAYS = ["PR-RKL", "PR-FKL", "PR-scale", "PR-scale*"]
@@ -100,28 +101,58 @@ _HEATED: dict[str, Callable[[Profile, Path], Run]] = {
 
 def continued(profile: Profile) -> dict[str, Run]:
     """RL resumed: the profile's arms for the same steps on the same prompts, by their names."""
-    start = collapsed(profile)
+    start, asked_for = collapsed(profile), profile.rl.arms
     hot = {f"{DAPO} w/ {name}": run.policy for name, run in reheated(profile).items()}
-    return {
-        arm: rl.resume(
-            profile,
-            hot.get(arm, start),
-            arm=arm,
-            temperature=profile.rl.rr_temperature if arm == RR else None,
-            keep_optimizer=arm == KEPT,
+    made: dict[str, Run] = {}
+    for arm in sorted(asked_for, key=EQUAL.__eq__):  # last: it depends on others
+        made[arm] = (
+            rl.prolong(profile, made[DAPO], _further_steps(profile, made), arm=arm)
+            if arm == EQUAL
+            else rl.resume(
+                profile,
+                hot.get(arm, start),
+                arm=arm,
+                temperature=profile.rl.rr_temperature if arm == RR else None,
+                keep_optimizer=arm == KEPT,
+                goes_on=arm == DAPO and EQUAL in asked_for,
+            )
         )
-        for arm in profile.rl.arms
-    }
+    return {arm: made[arm] for arm in asked_for}
+
+
+def _further_steps(profile: Profile, made: Mapping[str, Run]) -> int:
+    """Steps of plain DAPO with as many tokens as PR-FKL drew more, in reheating and after it.
+
+    In whole intervals between two checks, rounded up: the rival gets the better of it.
+    """
+    answers = profile.rl.batch_size * profile.rl.responses_per_prompt
+    plain, hot = (answers * _lengths(made[arm]) for arm in (DAPO, f"{DAPO} w/ PR-FKL"))
+    reheating = profile.reheat.batch_size * _lengths(heated(profile, "PR-FKL"))
+    every = profile.rl.collapse.check_every
+    steps = (reheating + hot - plain) / (plain / profile.rl.continued_steps)
+    return every * max(1, math.ceil(steps / every))
+
+
+def _lengths(run: Run) -> float:
+    """The mean answer lengths of a run's steps, in tokens, added up."""
+    return float(run.metrics["response_length"].sum())
 
 
 def evaluations(profile: Profile) -> dict[str, Run]:
-    """Every policy of the study on the held-out suites, in the order of Table 1."""
+    """Every policy of the study on the held-out suites, in the order of Table 1.
+
+    Of an arm its last checkpoints, `rl.evaluated_checkpoints` of them; the last has the arm's name.
+    """
     policies = {
         "Base": base(profile),
         "Collapsed": collapsed(profile),
         **{name: run.policy for name, run in reheated(profile).items()},
-        **{name: run.policy for name, run in continued(profile).items()},
     }
+    for arm, run in continued(profile).items():
+        *before, last = rl.checkpoints(run).values()
+        count = 1 + len(before)
+        policies |= {f"{arm}, checkpoint {i + 1} of {count}": p for i, p in enumerate(before)}
+        policies[arm] = last
     return evaluate.evaluate_each(profile, policies)
 
 
