@@ -146,6 +146,8 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
         exclude={
             "collapse",
             "continued_steps",
+            "evaluated_checkpoints",
+            "evaluated_every",
             "rr_temperature",
             "rollout_temperature",
             "reward_rule",  # in tasks.reward, where it counts
