@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(PLATFORM)
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce check test test-slow lab plan doctor figures verify publish base lock clean
+.PHONY: help setup reproduce check test test-slow lab plan doctor figures verify publish bench base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,13 @@ verify: $(READY)  ## check every hash of what is published, and draw tables and 
 
 publish: $(READY)  ## copy what this machine measured to results/
 	$(BIN)/companion publish --profile $(PROFILE) $(SEED_OPTION)
+
+# Ratios are of turns, but an idle machine says more of them; 45 minutes.
+bench: $(READY)  ## every benchmark, one after the other; README's table
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/objective_speed.py
+	for b in verl_vs_bare verl_vs_trl rollouts_speed grading_speed cka_speed; do \
+	  $(BIN)/python benchmarks/$$b.py || exit 1; done
+	$(BIN)/python benchmarks/summary.py
 
 base: $(READY)  ## make the shipped base checkpoint again
 	$(BIN)/python -m companion.tasks.base --out runs/countdown-base

@@ -130,7 +130,7 @@ def test_a_call_that_cannot_be(name):
 def test_what_is_no_number_has_diverged_and_is_no_measure(monkeypatch):
     assert reheat.diverged(SMOKE, math.nan)
     assert reheat.diverged(reheat.with_tau(SMOKE, 0.8), math.nan)
-    few = params.load("smoke", {"entropy.prompts": 6, "evaluation.max_new_tokens": 4})
+    few = params.load("smoke", {"entropy.prompts": 6, "rl.max_response_tokens": 4})
     monkeypatch.setattr(entropy, "_entropy_sums", lambda *_: np.full(6, math.nan))
     with pytest.raises(ValueError, match="entropy of the policy in 'countdown-base' is nan nats"):
         entropy.token_entropy(BASE, few)

@@ -73,7 +73,8 @@ def profile(policy: Path, **overrides) -> params.Profile:
     small = {
         "task.base": str(policy),
         "entropy.prompts": 16,
-        "evaluation.max_new_tokens": 12,
+        "rl.max_response_tokens": 12,
+        "rl.overlong_buffer_tokens": 4,
         "reheat.batch_size": 16,
         "reheat.micro_batch_size": 8,
         "reheat.max_completion_tokens": 12,

@@ -59,6 +59,7 @@ class Calls(list):
 
     def of(self, stage):
         def call(profile, start, *rest, **options):
+            self.profile = profile
             self.append((stage, start, *rest, *options.values(), profile.reheat.teacher))
             return type("R", (), {"result": {"token_entropy": 0.2}, "policy": stage})
 
@@ -101,6 +102,12 @@ def test_each_reheating_is_what_its_name_says(stages):
         stages.clear()
         arms.heated(SMOKE, name)
         assert stages[-1] == expected
+    heat = params.load("laptop")
+    arms.heated(heat, "PR-FKL frozen")
+    still = stages.profile.reheat
+    assert (still.tau, still.learning_rate) == (heat.frozen.tau, heat.frozen.learning_rate)
+    arms.heated(params.change(heat, {"frozen.learning_rate": None}), "PR-FKL frozen")
+    assert stages.profile.reheat.learning_rate == heat.reheat.learning_rate
 
 
 def test_entropy_prompts_are_fixed_validation_prompts_of_every_suite():
@@ -121,7 +128,7 @@ def test_token_entropy_weighs_tokens_and_repeats_exactly():
             entropy.entropy_prompts(SMOKE),
             temperature=1.0,
             top_p=1.0,
-            max_new_tokens=SMOKE.evaluation.max_new_tokens,
+            max_new_tokens=SMOKE.rl.max_response_tokens,
             seed=entropy.ENTROPY_SEED,
         )
     assert measured.value == pytest.approx(np.mean(np.concatenate(answers.entropies)), abs=1e-6)

@@ -153,7 +153,7 @@ def of_vllm_sampler(_):
 
 
 def of_entropy(_):
-    few = params.change(SMOKE, {"entropy.prompts": 10, "evaluation.max_new_tokens": 24})
+    few = params.change(SMOKE, {"entropy.prompts": 10, "rl.max_response_tokens": 24})
     measured = entropy.measure_here(SHIPPED, few)
     return {"prompts": entropy.entropy_prompts(few), "nats": [measured.value],
             "interval": [measured.low, measured.high]}  # fmt: skip

@@ -211,6 +211,22 @@ class Reheat(Section):
         return self
 
 
+class Frozen(Section):
+    """The arm whose teacher stands still: what differs from `Reheat`.
+
+    Its fixed point is the policy scaled by tau, whose entropy must lie above
+    `reheat.recovery_entropy` for the stop to be reached."""
+
+    tau: Temperature = 1.3
+    learning_rate: PositiveFloat | None = None
+    """None: `reheat`'s. A target that stands still bears a larger one."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Frozen:
+        check_tau(self.tau)
+        return self
+
+
 class Merge(Section):
     """Weights between the collapsed policy's and the base's, a rival to reheating."""
 
@@ -272,6 +288,7 @@ class Profile(Section):
     task: Task
     rl: RL
     reheat: Reheat
+    frozen: Frozen = Frozen()
     merge: Merge = Merge()
     entropy: Entropy
     evaluation: Evaluation

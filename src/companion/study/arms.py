@@ -71,7 +71,9 @@ def heated(profile: Profile, name: str) -> Run:
 
 
 def _frozen(profile: Profile, start: Path) -> Run:
-    frozen = params.change(profile, {"reheat.teacher": "frozen"})
+    rate = profile.frozen.learning_rate or profile.reheat.learning_rate
+    still = {"reheat.teacher": "frozen", "reheat.learning_rate": rate}
+    frozen = params.change(profile, still | {"reheat.tau": profile.frozen.tau})
     return reheat.reheat(frozen, start, direction="forward")
 
 
