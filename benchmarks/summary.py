@@ -23,8 +23,16 @@ def table() -> str:
     )
     speed, graded = rollouts["median_tokens_a_second"], graders["median_answers_a_second"]
     rows = [
-        ("a late RL step, against TRL's GRPOTrainer " + trl["trl"], f"{trl['ratio']:.2f} of its time", "0.5"),
-        ("… against a bare PyTorch loop of the same step", f"{bare['ratio']:.2f} times its time", "1.25"),
+        (
+            "a late RL step, against TRL's GRPOTrainer " + trl["trl"],
+            f"{trl['ratio']:.2f} of its time",
+            "0.5",
+        ),
+        (
+            "… against a bare PyTorch loop of the same step",
+            f"{bare['ratio']:.2f} times its time",
+            "1.25",
+        ),
         (
             f"self-distillation, forward and backward, {objective['rows']} × 151,936, against the best "
             "of ms-swift, TRL, autograd",
@@ -42,9 +50,13 @@ def table() -> str:
             f"{speed['transformers']:,} tokens/s, {rollouts['times_as_fast']:.1f} times as fast",
             "",
         ),
-        ("graders", f"{graded['MATH-500']:,} (MATH-500), {graded['integers']:,} (integers) answers/s", "300; 1,000"),
+        (
+            "graders",
+            f"{graded['MATH-500']:,} (MATH-500), {graded['integers']:,} (integers) answers/s",
+            "300; 1,000",
+        ),
         ("CKA, against kernels of all tokens", f"{cka['times_as_fast']:.1f} times as fast", ""),
-    ]  # fmt: skip
+    ]
     lines = ["| what | measured | bar |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
