@@ -40,7 +40,7 @@ def table() -> str:
             "3",
         ),
         (
-            f"… fused with the head, {objective['head_rows']:,} tokens, against its three matrix products",
+            f"… fused with the head, {objective['head_rows']:,} tokens, against its three products",
             f"{objective['times_the_products']['is']:.2f} times their time; "
             f"{objective['gigabytes_beyond']['is']:.2f} GB beyond weights and gradients",
             "1.35; 0.4",

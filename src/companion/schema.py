@@ -24,6 +24,20 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """numpy's and transformers' range."""
 
 
+def check_tau(tau: float) -> float:
+    """`tau` if it can reheat (> 1) or cool (< 1) a policy; ValueError otherwise."""
+    if isinstance(tau, bool) or not isinstance(tau, int | float) or not tau > 0 or tau == math.inf:
+        raise ValueError(f"tau is {tau!r} and must be a positive number, for example 1.2")
+    if not 0.01 <= tau <= 100:
+        raise ValueError(f"tau is {tau} and must lie between 0.01 and 100, for example 1.2")
+    if tau == 1:
+        raise ValueError(
+            "tau is 1, which makes the teacher the student itself and leaves nothing to learn; "
+            "use tau > 1 to reheat (the paper: 1.2) or tau < 1 to cool"
+        )
+    return tau
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -304,17 +318,3 @@ class Profile(Section):
                 f"rl.batch_size ({self.rl.batch_size})"
             )
         return self
-
-
-def check_tau(tau: float) -> float:
-    """`tau` if it can reheat (> 1) or cool (< 1) a policy; ValueError otherwise."""
-    if isinstance(tau, bool) or not isinstance(tau, int | float) or not tau > 0 or tau == math.inf:
-        raise ValueError(f"tau is {tau!r} and must be a positive number, for example 1.2")
-    if not 0.01 <= tau <= 100:
-        raise ValueError(f"tau is {tau} and must lie between 0.01 and 100, for example 1.2")
-    if tau == 1:
-        raise ValueError(
-            "tau is 1, which makes the teacher the student itself and leaves nothing to learn; "
-            "use tau > 1 to reheat (the paper: 1.2) or tau < 1 to cool"
-        )
-    return tau
