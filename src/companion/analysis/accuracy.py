@@ -132,7 +132,7 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
     rows = {}
     for label, correct in averaged(samples, suites).items():
         row: dict[tuple[str, str], Estimate] = {}
-        for name, score in _metrics(correct).items():
+        for name, score in metrics(correct).items():
             each = {suite: score(values) for suite, values in correct.items()}
             for suite, values in each.items():
                 row[suite, name] = macro_average({suite: values}, resamples)
@@ -143,7 +143,7 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
     return cells[[*suites, "Avg"]]
 
 
-def _metrics(correct: dict[str, np.ndarray]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def metrics(correct: dict[str, np.ndarray]) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """The metrics by their names, such as "avg@8": [seeds, problems, checkpoints, samples] -> [seeds,
     problems]."""
     n = next(iter(correct.values())).shape[-1]
@@ -209,7 +209,7 @@ def gains(
                     {s: score(other[s]) for s in suites},
                     resamples,
                 )
-                for name, score in _metrics(other).items()
+                for name, score in metrics(other).items()
             }
             for label, ours in policies.items()
         },

@@ -36,8 +36,8 @@ def sentence(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
     one = " (RR and PR-scale are one optimisation)" if {"RR", "PR-scale"} <= others.keys() else ""
     return (
         f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 from continued DAPO, an "
-        f"interval that {holds(avg, {'0': 0} | _reported('avg@8'))}, and {passed:+.1f} pass@8, which "
-        f"{holds(passed, {'0': 0} | _reported('pass@8'))}.{_seeds(by_seed.loc[HEADLINE])} The other "
+        f"interval that {holds(avg, {'0': 0} | reported('avg@8'))}, and {passed:+.1f} pass@8, which "
+        f"{holds(passed, {'0': 0} | reported('pass@8'))}.{_seeds(by_seed.loc[HEADLINE])} The other "
         f"arms' avg@8: {each}{one}."
     )
 
@@ -49,8 +49,11 @@ def _seeds(by_seed: pd.Series) -> str:
     return f" By seed, avg@8: {', '.join(f'{value:+.1f}' for value in by_seed)}."
 
 
-def _reported(metric: str) -> dict[str, float]:
-    """The paper's gains of this arm, by what a sentence calls them."""
-    average = paper.table1_average().xs(metric, axis=1, level=1)
+def reported(metric: str) -> dict[str, float]:
+    """The paper's gains of this arm, by what a sentence calls them; none of another metric."""
+    average = paper.table1_average()
+    if metric not in average.columns.unique(1):
+        return {}
+    average = average.xs(metric, axis=1, level=1)
     gain = average.loc[HEADLINE] - average.loc[arms.DAPO]
     return {f"{value:+.2f} (the paper's, {model[6:8]})": value for model, value in gain.items()}

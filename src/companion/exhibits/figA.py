@@ -1,0 +1,131 @@
+"""Fig. A, ours: what every arm gains over plain DAPO, seed by seed, and what could have been seen."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from companion import tasks
+from companion.analysis import decided
+from companion.exhibits import headline
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.headline import HEADLINE
+from companion.exhibits.style import COLOURS, canvas
+from companion.exhibits.wording import holds
+from companion.schema import Profile
+from companion.study import arms
+from companion.study.roles import Evidence
+
+IN, OUT = "in distribution", "out of distribution"
+
+
+def make(profile: Profile, evidence: Evidence) -> Shown | None:
+    rows = headline.samples(evidence)
+    if rows["seed"].nunique() < 2:  # one seed has no spread to compare with
+        return None
+    rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
+    ood = tasks.ood(profile)
+    places = {IN: tasks.suites(profile)} | ({OUT: [ood]} if ood else {})
+    table, each = decided.against(rows, places, arms.DAPO)
+    cells = table.assign(
+        **{name: table[name].round(4) for name in ("detectable", "sign_flip", "holm")}
+    )
+    return Shown(
+        figure=draw(table, each),
+        data=each.round(4),
+        sentence=sentence(table, each),
+        more={"gains": cells.set_index(["policy", "place", "metric"])},
+    )
+
+
+def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
+    """Fig. A: a panel a metric and place, an arm a row: its seeds, their mean and its interval.
+
+    Args:
+        table, each: of `decided.against`, in points.
+    """
+    panels = list(table.groupby(["metric", "place"], sort=False))
+    policies = list(dict.fromkeys(table["policy"]))
+    places = table["place"].nunique()
+    figure, axes = canvas(
+        len(panels) // places,
+        places,
+        figsize=(10, 1.4 + 0.42 * len(policies) * len(panels) / places),
+        squeeze=False,
+        sharey=True,
+    )
+    for axis, ((metric, place), rows) in zip(
+        axes.T.ravel(), sorted(panels, key=_order), strict=True
+    ):
+        seeds = each[(each["metric"] == metric) & (each["place"] == place)]
+        for row in rows.itertuples():
+            at, colour = policies.index(row.policy), COLOURS[row.policy]
+            axis.barh(at, 2 * row.detectable, 0.8, -row.detectable, color="0.93", zorder=0)
+            gains = seeds.loc[seeds["policy"] == row.policy, "gain"]
+            axis.plot(gains, [at - 0.22] * len(gains), "|", color=colour, markersize=7, alpha=0.8)
+            axis.plot([row.gain.low, row.gain.high], [at, at], color=colour, linewidth=2.5)
+            axis.plot(row.gain.value, at, "o", color=colour, markersize=6)
+        axis.axvline(0, color="0.5", linewidth=1, zorder=1)
+        if place == IN:
+            gains = list(headline.reported(metric).values())
+            axis.plot(
+                gains,
+                [policies.index(HEADLINE)] * len(gains),
+                "D",
+                color="white",
+                markeredgecolor="black",
+                markersize=5,
+                zorder=3,
+            )
+        axis.set(title=f"{metric}, {place}", xlabel="points over plain DAPO")
+        axis.set_yticks(
+            range(len(policies)),
+            [name.removeprefix("+DAPO w/ ").removeprefix("+DAPO, ") for name in policies],
+        )
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel(
+        "dot and line: mean of the seeds with its 95% interval; ticks: single seeds; grey: smaller than "
+        "what so many seeds detect (power 0.8); diamonds: the paper's gains",
+        fontsize=8,
+        color="0.3",
+    )
+    return figure
+
+
+def _order(panel: tuple[tuple[str, str], pd.DataFrame]) -> bool:
+    """In distribution first, so that a column of panels is a place."""
+    return panel[0][1] != IN
+
+
+def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:
+    """Args: of `decided.against`."""
+    metric = table["metric"].iloc[0]
+    count = each["seed"].nunique()
+    said = []
+    for place in dict.fromkeys(table["place"]):
+        gain, least = decided.of(table, HEADLINE, place, metric)
+        values = {"0": 0.0} | (headline.reported(metric) if place == IN else {})
+        said.append(
+            f"{place} {gain:+.1f} points of {metric}, an interval that {holds(gain, values)} "
+            f"({count} seeds find {least:.1f} with a power of 0.8)"
+        )
+    clear = table[(table["metric"] == metric) & (table["holm"] < 0.05)]
+    found = [f"{row.policy} {row.place} ({row.gain:+.1f})" for row in clear.itertuples()]
+    told = (
+        f"the exact sign-flip test, adjusted over the arms, tells from 0: {', '.join(found)}"
+        if found
+        else "the exact sign-flip test, adjusted over the arms, tells none from 0"
+    )
+    return f"PR-FKL stands from plain DAPO {'; '.join(said)}. Of all arms {told}."
+
+
+EXHIBIT = Exhibit(
+    name="figA",
+    title="Fig. A: what each arm gains over plain DAPO, by seed",
+    notebook="04_evaluate",
+    roles=("evaluations",),
+    make=make,
+    alt="For each arm its gain over plain DAPO in and out of distribution: every seed, the mean, its "
+    "interval, and the smallest gain that so many seeds detect.",
+    every_seed=True,
+)

@@ -1,0 +1,104 @@
+"""What arms gain with the seed as the unit: averaged checkpoints, tests, the sentence, the picture."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from companion import paired, params
+from companion.analysis import accuracy, decided
+from companion.exhibits import figA, headline
+from companion.study import arms
+
+SUITES = {"in distribution": ["a", "b"], "out of distribution": ["c"]}
+SEEDS = [1, 2, 3, 4, 5, 6]
+
+
+def samples(right, checkpoints=1):
+    """`right`: of eight samples of every problem, by (label, seed, suite); four problems a suite."""
+    return pd.DataFrame(
+        {"label": label + (f", checkpoint {c + 1} of {checkpoints}" if c < checkpoints - 1 else ""),
+         "seed": seed, "suite": suite, "problem": f"p{p}", "sample": s,
+         "correct": s < min(8, right(label, seed, suite) + p % 2 + c), "ended": True}
+        for label, seed, suite, p, s, c in itertools.product(
+            ["+DAPO", "+DAPO w/ PR-FKL"], SEEDS, "abc", range(4), range(8), range(checkpoints))
+    )  # fmt: skip
+
+
+def gains_two_points(label, seed, suite):
+    return 2 + (2 if "FKL" in label and suite != "c" else 0)
+
+
+def test_an_arm_is_the_mean_of_its_checkpoints_and_never_their_union():
+    """pass@8 of two policies together would be that of sixteen samples."""
+    rows = samples(lambda label, *_: 0, checkpoints=2)  # problems 0, 1, 0, 1; then one more each
+    averaged = accuracy.averaged(rows, ["a"])
+    assert averaged["+DAPO"]["a"].shape == (len(SEEDS), 4, 2, 8)
+    table = accuracy.table(rows, ["a"], resamples=50)["Avg"].loc["+DAPO"]
+    assert table["avg@8"].value == pytest.approx(100 * (0.5 / 8 + 1.5 / 8) / 2)
+    assert table["pass@8"].value == pytest.approx(100 * (0.5 + 1) / 2)
+    assert list(accuracy.cut(rows.assign(ended=False), ["a"]).index) == ["+DAPO", "+DAPO w/ PR-FKL"]
+
+
+def test_gains_are_paired_by_seed_and_kept_apart_by_place():
+    table, each = decided.against(samples(gains_two_points), SUITES, "+DAPO")
+    gain, detectable = decided.of(table, "+DAPO w/ PR-FKL", "in distribution", "avg@8")
+    assert (gain.value, detectable) == (pytest.approx(25), pytest.approx(0, abs=1e-9))
+    assert decided.of(table, "+DAPO w/ PR-FKL", "out of distribution", "avg@8")[0].value == 0
+    within = each[(each["place"] == "in distribution") & (each["metric"] == "avg@8")]
+    assert list(within["seed"]) == SEEDS and np.allclose(within["gain"], 25)
+    inside = table[table["place"] == "in distribution"].set_index("metric")
+    assert (
+        inside.loc["avg@8", "sign_flip"] == pytest.approx(2 / 2**6) == inside.loc["avg@8", "holm"]
+    )
+
+
+def test_detectable_is_of_the_seeds_own_spread():
+    noisy = samples(lambda label, seed, _: 2 + (seed % 3 if "FKL" in label else 0))
+    table, each = decided.against(noisy, SUITES, "+DAPO")
+    gains = each[(each["place"] == "in distribution") & (each["metric"] == "avg@8")]["gain"]
+    _, least = decided.of(table, "+DAPO w/ PR-FKL", "in distribution", "avg@8")
+    assert least == pytest.approx(paired.smallest_detectable(gains.std(), len(SEEDS)))
+
+
+def test_holm_is_over_the_arms_of_one_metric_and_place():
+    rows = samples(gains_two_points)
+    more = [rows[rows["label"] == "+DAPO w/ PR-FKL"].assign(label=f"x{i}") for i in range(3)]
+    table, _ = decided.against(pd.concat([rows, *more]), SUITES, "+DAPO")
+    inside = table[(table["place"] == "in distribution") & (table["metric"] == "avg@8")]
+    assert np.allclose(inside["holm"], 4 * 2 / 2**6)
+
+
+def test_the_sentence_follows_the_measurements():
+    table, each = decided.against(samples(gains_two_points), SUITES, "+DAPO")
+    said = figA.sentence(table, each)
+    assert (
+        "in distribution +25.0 [+25.0, +25.0] points of avg@8, an interval that leaves out 0"
+        in said
+    )
+    assert "tells from 0: +DAPO w/ PR-FKL in distribution (+25.0" in said
+    table, each = decided.against(samples(lambda *_: 2), SUITES, "+DAPO")
+    said = figA.sentence(table, each)
+    assert (
+        "in distribution +0.0 [+0.0, +0.0] points of avg@8, an interval that holds 0 and leaves"
+        in said
+    )
+    assert said.endswith("tells none from 0.")
+
+
+def test_of_one_seed_nothing_is_decided(monkeypatch):
+    rows = samples(gains_two_points)
+    monkeypatch.setattr(headline, "samples", lambda _: rows[rows["seed"] == 1])
+    assert figA.make(params.load("laptop"), None) is None
+
+
+def test_every_seed_is_drawn():
+    table, each = decided.against(samples(gains_two_points), SUITES, "+DAPO")
+    figure = figA.draw(table, each)
+    assert [axis.get_title() for axis in figure.axes] == [
+        "avg@8, in distribution", "avg@8, out of distribution",
+        "pass@8, in distribution", "pass@8, out of distribution",
+    ]  # fmt: skip
+    drawn = [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert [len(x) for x in drawn] == [len(SEEDS)] and arms.DAPO not in set(table["policy"])
