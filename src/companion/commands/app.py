@@ -91,6 +91,26 @@ def publish(profile: ProfileName = "laptop", seed: Seed = None) -> None:
 
 
 @app.command()
+def ship(profile: ProfileName = "laptop", seed: Seed = None) -> None:
+    """Copy a seed's collapsed policy to results/checkpoints/."""
+    from companion import params
+    from companion.commands import checkpoints
+
+    target = checkpoints.ship(params.load(profile, {"seed": seed}))
+    print(f"shipped to {target.relative_to(params.ROOT)}/")
+
+
+@app.command()
+def restore(profile: ProfileName = "laptop", seed: Seed = None) -> None:
+    """Begin a seed with its shipped collapsed policy, instead of training it."""
+    from companion import params
+    from companion.commands import checkpoints
+
+    run = checkpoints.restore(params.load(profile, {"seed": seed}))
+    print(f"finished: {run.folder.relative_to(params.ROOT)}/")
+
+
+@app.command()
 def figures(profile: ProfileName = "laptop") -> None:
     """Redraw tables, figures and report.html from the published measurements; trains nothing."""
     from companion import exhibits, params
