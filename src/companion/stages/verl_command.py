@@ -262,6 +262,7 @@ def environment(profile: Profile, folder: Path) -> dict[str, str]:
         "RAY_worker_niceness": "0",  # 15 would let a notebook starve the trainer
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",  # sixteen workers nobody asks for
+        "RAY_raylet_start_wait_time_s": "300",  # 30, and a busy machine fails a whole study
     }
     if profile.rl.rollout_engine == "transformers":
         return cpu

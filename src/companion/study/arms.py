@@ -70,11 +70,15 @@ def heated(profile: Profile, name: str) -> Run:
     return _HEATED[name](profile, collapsed(profile))
 
 
-def _frozen(profile: Profile, start: Path) -> Run:
+def with_frozen_teacher(profile: Profile) -> Profile:
+    """The profile as reheating towards a teacher that stands still has it (`schema.Frozen`)."""
     rate = profile.frozen.learning_rate or profile.reheat.learning_rate
     still = {"reheat.teacher": "frozen", "reheat.learning_rate": rate}
-    frozen = params.change(profile, still | {"reheat.tau": profile.frozen.tau})
-    return reheat.reheat(frozen, start, direction="forward")
+    return params.change(profile, still | {"reheat.tau": profile.frozen.tau})
+
+
+def _frozen(profile: Profile, start: Path) -> Run:
+    return reheat.reheat(with_frozen_teacher(profile), start, direction="forward")
 
 
 def _matched_scale(profile: Profile, start: Path) -> Run:

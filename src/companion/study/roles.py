@@ -17,7 +17,7 @@ from companion.params import ROOT
 from companion.provenance import portable
 from companion.runs import Run, read_run
 from companion.schema import Profile
-from companion.study import arms, experiments
+from companion.study import arms, experiments, teacher
 
 Role = Callable[[Profile], dict[str, Run]]
 """Makes what is missing of a role's runs and reuses what is finished."""
@@ -80,6 +80,9 @@ ANALYSES: dict[str, Role] = {
     "cooling": _cooling,
     "displacement": _displacement,
     "scarce": experiments.scarce,
+    "teacher": teacher.runs,
+    "teacher_ends": teacher.evaluations,
+    "leak": teacher.leaks,
 }
 """Notebooks 05 to 09: some seeds have them."""
 
