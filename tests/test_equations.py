@@ -1,8 +1,10 @@
 """The live check of App. B holds on any logits and would notice a wrong equation."""
 
+import math
+
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion import objective
@@ -56,3 +58,18 @@ def test_a_wrong_closed_form_of_the_training_code_is_seen(monkeypatch, equation,
 def test_bad_input_is_one_sentence(logits, tau, sentence):
     with pytest.raises(ValueError, match=sentence):
         equations.check(logits, tau)
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=2, max_size=6).filter(lambda z: max(z) - min(z) > 0.5),
+    st.sampled_from([1.1, 1.3, 1.5]),
+)
+@settings(max_examples=10, deadline=None)
+def test_a_frozen_teacher_is_reached_and_a_live_one_never(logits, tau):
+    """Their first step is the same; then one ends at the scaled policy, the other nears uniform."""
+    path = equations.descend(torch.tensor(logits), tau, steps=1000)
+    assert path.loc[1, "live"] == path.loc[1, "frozen"] > path.loc[0, "frozen"]
+    assert path["frozen"].iloc[-1] == pytest.approx(path["scaled"].iloc[-1], abs=1e-4)
+    assert (path["frozen"] < path["scaled"] + 1e-9).all()
+    assert path["live"].iloc[-1] > path["scaled"].iloc[-1]
+    assert path["live"].iloc[-1] == pytest.approx(math.log(len(logits)), abs=0.01)

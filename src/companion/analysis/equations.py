@@ -1,4 +1,4 @@
-"""Appendix B live: each equation's two sides on given logits, and how far they lie apart."""
+"""Appendix B live: each equation's two sides on given logits; and where two teachers lead them."""
 
 from __future__ import annotations
 
@@ -64,3 +64,26 @@ def check(logits: Tensor | np.ndarray, tau: float) -> pd.DataFrame:
         ],
         columns=["equation", "claim", "largest difference"],
     )
+
+
+def descend(
+    logits: Tensor | np.ndarray, tau: float, steps: int = 1000, rate: float = 1.0
+) -> pd.DataFrame:
+    """Gradient descent on one position's logits [V] by forward KL, towards either teacher.
+
+    The live one is softmax(z / tau) of the logits as they move, the frozen one softmax(z0 / tau) of
+    those it began with, whose gradient p - q0 vanishes at p = q0 alone.
+
+    Returns entropies in nats, of the start and after the 1st, 10th, 100th, … step: columns live,
+    frozen, and scaled, the frozen one's fixed point.
+    """
+    z = torch.as_tensor(logits).double()
+    check_tau(tau)
+    target, fixed = objective.log_probs(z, tau).exp(), float(objective.entropy(z / tau))
+    live, frozen, rows = z.clone(), z.clone(), {}
+    for step in range(steps + 1):
+        if step == 0 or step in {10**i for i in range(10)}:
+            rows[step] = [float(objective.entropy(live)), float(objective.entropy(frozen)), fixed]
+        live = live - rate * objective.forward_kl_gradient(live, tau)
+        frozen = frozen - rate * (objective.log_probs(frozen).exp() - target)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["live", "frozen", "scaled"])
