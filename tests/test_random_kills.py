@@ -1,13 +1,13 @@
 """`make test-slow`: one stage at a time is killed at random moments, and its result is as without.
 
 A notebook starts the stage; after a random time one of its processes gets a random signal: the
-notebook, one of the framework (keeper, driver, Ray's own), or a worker (of Ray), each of the kinds that
+notebook, one of the framework (keeper, driver), or a worker (a rank of verl), each of the kinds that
 the stage has with an equal chance. Then nothing may be left of it: no process, no shared memory. This
 again and again; whenever the stage is finished, it is compared with the undisturbed one, metrics (but
 for seconds) and weights, and begun anew, until it had its kills.
 
 Every kill is appended to docs/kills.csv, which is committed. Up to 2026-11-26, 02:45, Ray's workers had
-no chance: they overwrite the environment that they were known by.
+no chance: they overwrite the environment that they were known by. Then verl was on Ray, too.
 """
 
 import csv
@@ -84,10 +84,7 @@ def steps(place):
 
 
 def marked(place):
-    """Every process that was started for the stage: they have its folder in their environment.
-
-    Ray's workers write their names over theirs, but come from processes that have it.
-    """
+    """Every process that was started for the stage: they have its folder in their environment."""
     found = set()
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
@@ -103,10 +100,10 @@ def lives(process):
 
 
 def kind(name):
-    """Of what a row's `target` is; Ray's agents are called as its workers are, and are its own."""
+    """Of what a row's `target` is."""
     if name == "notebook":
         return name
-    return "worker" if name.startswith("ray::") and not name.endswith("Agent") else "framework"
+    return "worker" if name == "rank" else "framework"
 
 
 def named(alive, notebook):
@@ -114,8 +111,10 @@ def named(alive, notebook):
     found = []
     for process in sorted(alive, key=lambda process: process.pid):
         with suppress(psutil.NoSuchProcess):
-            name = "notebook" if process.pid == notebook else called(process.cmdline() or ["?"])
-            found.append((process, name))
+            words, parent = process.cmdline(), process.parent()
+            name = "notebook" if process.pid == notebook else called(words or ["?"])
+            forked = parent is not None and parent.pid != notebook and parent.cmdline() == words
+            found.append((process, "rank" if forked else name))
     return found
 
 
@@ -193,7 +192,7 @@ def killed(stage, place, lasts, chance):
 
 
 def called(words):
-    """A process's short name: its module, its script, or what Ray calls it."""
+    """A process's short name: its module or its script."""
     if "-m" in words:
         return words[words.index("-m") + 1]
     scripts = [Path(word).name for word in words[1:] if word.endswith(".py")]

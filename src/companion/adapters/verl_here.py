@@ -10,9 +10,11 @@ process could not do itself:
 - the TransferQueue's controller and storage (transfer_queue 0.1.11): prompts, answers and advantages
   are put and got by the task runner alone, and ranks are sent their rows (row_queue.py);
 - a task that finds a free port for the ranks' rendezvous (single_controller/ray/base.py:91, one node);
-- the load balancer over rollout servers (workers/rollout/llm_server.py:506): there are none.
+- the load balancer over rollout servers (workers/rollout/llm_server.py:506): there are none;
+- on one node Ray itself (main_ppo.py:74): the ranks are forked from here (forked_ranks.py).
 """
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,21 +22,26 @@ import ray
 from verl.single_controller.ray import RayWorkerGroup
 from verl.single_controller.ray.base import get_master_addr_port
 from verl.trainer import main_ppo
+from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.workers.rollout.llm_server import LLMServerManager
 
-from companion.adapters import row_queue
+from companion.adapters import forked_ranks, row_queue
+
+on_ray = main_ppo.run_ppo
 
 
-def here(task_runner: Any) -> Any:
-    """A task runner for `run_ppo`, which calls `remote()` and then `run.remote(config)`: done here."""
-    runner = task_runner.__ray_metadata__.modified_class()
-
-    def run(config):
-        if config.trainer.nnodes == 1:
-            RayWorkerGroup._get_master_addr_port = free_port_here
-        return ray.put(runner.run(config))
-
-    return SimpleNamespace(remote=lambda: SimpleNamespace(run=SimpleNamespace(remote=run)))
+def run_ppo(config: Any, task_runner_class: Any) -> None:
+    """main_ppo.py:37, with the task runner in this process."""
+    runner = task_runner_class.__ray_metadata__.modified_class()
+    if config.trainer.nnodes > 1:
+        run = SimpleNamespace(remote=lambda config: ray.put(runner.run(config)))
+        on_ray(config, SimpleNamespace(remote=lambda: SimpleNamespace(run=run)))
+        return
+    for name, value in get_ppo_ray_runtime_env(config)["env_vars"].items():
+        os.environ.setdefault(name, value)
+    RayWorkerGroup._get_master_addr_port = free_port_here
+    with forked_ranks.with_driver():
+        runner.run(config)
 
 
 def free_port_here(group, pg, bundle_index=0, master_port_range=None):
@@ -48,5 +55,5 @@ async def no_load_balancer(manager):
 if __name__ == "__main__":
     row_queue.install()
     LLMServerManager._init_global_load_balancer = no_load_balancer
-    main_ppo.TaskRunnerV1 = here(main_ppo.TaskRunnerV1)
+    main_ppo.run_ppo = run_ppo
     main_ppo.main()
