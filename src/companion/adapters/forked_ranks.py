@@ -1,8 +1,8 @@
 """verl's worker group over forked processes: a run on one machine's CPU cores, without Ray's daemons.
 
 verl 0.9.1 starts a Ray of its own for a run: seven processes beside the trainer's, where a CPU run
-needs the ranks alone, and each rank imports all of verl again. With `with_driver` a rank is forked from the
-process that has imported it, and called through a pipe. What verl asks of Ray on this path, and gets:
+needs the ranks alone, and each rank imports all of verl again. Within `with_driver` a rank is forked
+from the process that has imported it, and called through a pipe. What verl asks of Ray here, and gets:
 
 - actors (single_controller/ray/base.py:371): `Rank`, whose methods have `remote`, too;
 - `ray.get`, and `ray.ObjectRef` (protocol.py:1268) for what is not there yet: futures; `ray.put`
