@@ -272,7 +272,11 @@ def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatc
     config = OmegaConf.create(
         {
             "trainer": {"checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop"},
-            "companion": {"profile": str(tmp_path / "profile.json"), "stop_entropy": 0.3},
+            "companion": {
+                "profile": str(tmp_path / "profile.json"),
+                "stop_entropy": 0.3,
+                "kept": [20],
+            },
         }
     )
     callback, logged = build_checkpoint_callback(config), []
@@ -281,11 +285,16 @@ def test_entropy_stop_ends_the_loop_after_the_measured_step(tmp_path, monkeypatc
     for step, entropy in ((10, 0.31), (20, 0.29)):
         measured = Estimate(entropy, entropy, entropy)
         monkeypatch.setattr(entropy_stop, "token_entropy", lambda *_, m=measured: m)
+        saved = tmp_path / "verl" / f"global_step_{step}"
+        (saved / "actor" / "huggingface").mkdir(parents=True)
+        (saved / "actor" / "huggingface" / "config.json").write_text(str(step))
         callback.on_save(
-            trainer=trainer, global_step=step, checkpoint_dir=str(tmp_path), async_save=False
+            trainer=trainer, global_step=step, checkpoint_dir=str(saved), async_save=False
         )
         assert trainer.total_training_steps == (100 if step == 10 else 20)
     assert logged == [(10, {"token_entropy": 0.31}), (20, {"token_entropy": 0.29})]
+    assert [path.name for path in (tmp_path / "policies").iterdir()] == ["step-20"]
+    assert (tmp_path / "policies" / "step-20" / "config.json").read_text() == "20"
     # The loop reads the limit anew every step, and its own last step was decided before.
     loop = inspect.getsource(trainer_base.PPOTrainer.fit)
     assert "self.global_steps <= self.total_training_steps" in loop
