@@ -80,8 +80,9 @@ ANALYSES: dict[str, Role] = {
     "cooling": _cooling,
     "displacement": _displacement,
     "scarce": experiments.scarce,
+    "frontier": experiments.frontier,
 }
-"""Notebooks 05 to 09: some seeds have them."""
+"""Notebooks 05 to 09, and 12: some seeds have them."""
 
 
 def _keyed(runs: dict[int, Run] | dict[float, Run]) -> dict[str, Run]:
