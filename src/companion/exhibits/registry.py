@@ -20,6 +20,7 @@ from companion.exhibits import (
     fig11,
     fig12,
     fig13,
+    figB,
     learning,
     ood,
     reheating,
@@ -35,7 +36,7 @@ from companion.exhibits.exhibit import Exhibit
 EXHIBITS: list[Exhibit] = [
     module.EXHIBIT
     for module in (
-        fig01, table1, learning, fig02, reheating, ood, fig03, fig05, fig04, fig06, table2, fig07,
+        fig01, table1, learning, fig02, reheating, ood, figB, fig03, fig05, fig04, fig06, table2, fig07,
         table3, table4, table5, fig08, fig09, fig10, fig11, fig12, fig13, table6, audit,
     )
 ]  # fmt: skip
