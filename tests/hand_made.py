@@ -11,12 +11,14 @@ PROFILE = params.load("smoke", {"seed": 7})
 METRICS = pd.DataFrame({"step": [1, 2], "reward": [0.1, 0.2], "token_entropy": [None, 0.2]})
 
 
-def run(profile, root, stage, slug, settings, arm=None, samples=None, policy="base"):
+def run(profile, root, stage, slug, settings, arm=None, samples=None, policy="base", entropy=0.1):
     """A finished run of this seed; with samples, or the steps of a training."""
     made = runs.open_run(profile, stage, slug, settings | {"seed": profile.seed},
                          {"policy": save_policy(root / policy, norm=[float(len(policy))])})  # fmt: skip
     with made.recording(arm=arm) as result:
-        result["token_entropy"] = {"value": 0.1, "low": 0.09, "high": 0.11}
+        result["token_entropy"] = {
+            "value": entropy, "low": entropy - 0.01, "high": entropy + 0.01
+        }  # fmt: skip
         if samples is None:
             save_policy(made.policy)
             METRICS.to_json(made.folder / "metrics.jsonl", orient="records", lines=True)

@@ -132,6 +132,50 @@ def test_the_path_is_evenly_spaced_from_the_collapsed_to_the_kept_policy(asked, 
     assert experiments.path(SMOKE) == {0: Path("collapsed"), 7: Path("fkl")}
 
 
+def test_the_frontier_evaluates_exactly_the_policies_it_names(asked, monkeypatch):
+    """Base and collapsed, and some way along scaling, both reheatings and merging; each kept once."""
+    made, calls = {}, []
+
+    def evaluate_each(profile, by_label):
+        calls.append(changed(profile))
+        made.update({label: str(policy) for label, policy in by_label.items()})
+        return by_label
+
+    paths = {"fkl": range(1, 9), "still": range(2, 8, 2)}  # one kept beyond the last, one shorter
+    hot = {"PR-FKL": Made("fkl", step=7), "PR-FKL frozen": Made("still", step=6)}
+    monkeypatch.setattr(experiments.arms, "heated", lambda profile, name: hot[name])
+    monkeypatch.setattr(
+        experiments.reheat,
+        "checkpoints",
+        lambda run: {n: Path(f"{run.policy}-{n}") for n in paths[str(run.policy)]},
+    )
+    for stage in (experiments.scaling.scale, experiments.merge.merge):
+        monkeypatch.setattr(
+            f"{stage.__module__}.{stage.__name__}",
+            lambda profile, start, x, name=stage.__name__: Made(f"{name} {start} {x}"),
+        )
+    monkeypatch.setattr(experiments.evaluate, "evaluate_each", evaluate_each)
+    runs = experiments.frontier(params.change(SMOKE, {"analysis.frontier_checkpoints": 3}))
+    assert made == {
+        "Base": "base",
+        "Collapsed": "collapsed",
+        "scaling 1.2": "scale collapsed 1.2",
+        "scaling 1.5": "scale collapsed 1.5",
+        "frozen step 2": "still-2",
+        "frozen step 4": "still-4",
+        "frozen step 6": "still",
+        "live step 2": "fkl-2",
+        "live step 5": "fkl-5",
+        "live step 7": "fkl",
+        "merge 0.2": "merge collapsed 0.2",
+        "merge 0.5": "merge collapsed 0.5",
+    }
+    assert list(runs) == list(made)
+    assert calls == [{"analysis.frontier_checkpoints": "3", "evaluation.samples": "4"}]
+    experiments.frontier(params.change(SMOKE, {"analysis.frontier_problems": 7}))
+    assert calls[1]["task.test_problems"] == "7"
+
+
 def test_scarce_needs_a_recovery_entropy(asked):
     with pytest.raises(ValueError, match="reheat.recovery_entropy is null"):
         experiments.scarce(params.change(SMOKE, {"reheat.recovery_entropy": None}))

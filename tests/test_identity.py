@@ -75,6 +75,22 @@ def test_a_corrected_gold_is_another_evaluation_and_another_reward(monkeypatch):
     assert other(before) == ["rl", "evaluate"]
 
 
+def test_what_the_frontier_looks_at_renames_no_run_of_another_kind(monkeypatch):
+    before = names()
+    looked = {
+        "analysis.frontier_problems": 3,
+        "analysis.frontier_samples": 2,
+        "analysis.frontier_taus": [1.7],
+        "analysis.frontier_strengths": [0.7],
+        "analysis.frontier_checkpoints": 9,
+    }
+    assert {name.split(".")[1] for name in looked} == {
+        name for name in type(SMOKE.analysis).model_fields if name.startswith("frontier")
+    }
+    monkeypatch.setattr(f"{__name__}.SMOKE", params.change(SMOKE, looked))
+    assert other(before) == []
+
+
 def test_a_problem_of_another_suite_is_another_evaluation(monkeypatch):
     before = names()
     real = countdown.questions

@@ -1,4 +1,4 @@
-"""Fig. C: what both teachers start from and end with, and where they move a policy."""
+"""Fig. B: what both teachers start from and end with, and where they move a policy."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 
 from companion import objective, params, policies
 from companion.analysis import leak, measure
-from companion.exhibits import figC
+from companion.exhibits import figB
 from companion.stages.reading import read
 from companion.statistics import Estimate
 from companion.study import arms, teacher
@@ -88,13 +88,13 @@ def test_the_sentence_follows_the_measurements():
     none = Estimate(-0.6, -1.4, 0.2)
     costs = pd.DataFrame(
         {"avg@8": {f"{called}, {which}": gain if which == "live" else none
-                   for called in figC.STARTS.values() for which in figC.LOOKS}}
+                   for called in figB.STARTS.values() for which in figB.LOOKS}}
     )  # fmt: skip
     bins = pd.DataFrame(
         {"low": [0.0, 0.99], "share": [0.2, 0.8], "kl live": [0.05, 0.01], "kl frozen": [0.01, 0.0],
          "part live": [0.56, 0.44], "part frozen": [1.0, 0.0]}
     )  # fmt: skip
-    said = figC.sentence(paths, {"base": 0.27, "past": 0.115}, costs, bins)
+    said = figB.sentence(paths, {"base": 0.27, "past": 0.115}, costs, bins)
     assert "4 steps from the base policy, nothing stopping them, end at 1.000 nats" in said
     assert "0.500 with the frozen one, whose fixed point has 0.270" in said
     assert "change avg@8 by -9.2 [-10.0, -8.4] and -0.6 [-1.4, +0.2] points" in said

@@ -20,6 +20,8 @@ from pydantic import (
 
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 """Below it logits overflow, and vLLM takes the likeliest token; above it nothing is left of them."""
+Strength = Annotated[float, Field(gt=0, le=1)]
+"""The base's share of a merged policy's weights."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """numpy's and transformers' range."""
 
@@ -244,7 +246,7 @@ class Frozen(Section):
 class Merge(Section):
     """Weights between the collapsed policy's and the base's, a rival to reheating."""
 
-    strength: PositiveFloat = Field(default=0.4, le=1)
+    strength: Strength = 0.4
     """The base's share. Chosen on validation problems: at 0.3 what RL never saw is lost again after
     a hundred steps (docs/lab-log.md)."""
 
@@ -292,6 +294,22 @@ class Analysis(Section):
     """Training prompts of data-scarce RL (App. F, Fig. 13)."""
     scarce_steps: PositiveInt
     """RL steps on them before, and again after, the point where the arms part."""
+    frontier_problems: PositiveInt = 50
+    """Test problems a suite along the frontier (Fig. C), of `task.test_problems`."""
+    frontier_samples: PositiveInt = 64
+    """Answers to each: pass@k is measured up to this k."""
+    frontier_taus: list[Temperature] = Field(default=[1.1, 1.2, 1.3, 1.4, 1.6], min_length=1)
+    """Temperatures that the collapsed policy is scaled by."""
+    frontier_strengths: list[Strength] = Field(default=[0.1, 0.2, 0.3, 0.4, 0.5], min_length=1)
+    """Shares of the base's weights that it is merged with."""
+    frontier_checkpoints: PositiveInt = 5
+    """Checkpoints of reheating, by a live teacher and by a frozen one, evenly spaced up to the last."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Analysis:
+        for tau in self.frontier_taus:
+            check_tau(tau)
+        return self
 
 
 class Profile(Section):

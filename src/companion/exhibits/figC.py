@@ -1,141 +1,185 @@
-"""Fig. C, ours: the paper's teacher, which moves along, beside one that stands still."""
+"""Fig. C, ours: four ways to put entropy back, what each costs and what it brings back.
+
+The paper compares reheating with RL that goes on, never with another way to the same entropy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion import tasks
-from companion.analysis import accuracy, collect, leak
-from companion.analysis.measure import table as measurements
+from companion.analysis import frontier
+from companion.analysis.frontier import BASE, COLLAPSED, WAYS, Policy
+from companion.exhibits import limits
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import COLOURS, canvas, entropy_line
-from companion.runs import Run
+from companion.exhibits.style import COLOURS, canvas
+from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
+IN, OUT = "in distribution", "out of distribution"
 LOOKS = {
-    "live": ("live teacher (the paper's)", COLOURS["+DAPO w/ PR-FKL"]),
-    "frozen": ("frozen teacher", COLOURS["+DAPO w/ PR-FKL frozen"]),
+    "scaling": ("scaling the logits", COLOURS["+DAPO w/ PR-scale"], "s"),
+    "frozen": ("distilling, teacher frozen", COLOURS["+DAPO w/ PR-FKL frozen"], "^"),
+    "live": ("distilling, teacher live (PR-FKL)", COLOURS["+DAPO w/ PR-FKL"], "o"),
+    "merge": ("merging with the base", COLOURS["+DAPO w/ merge"], "D"),
 }
-STARTS = {"base": "base policy", "past": "collapsed policy"}
+"""Of each way: what the legend calls it, the colour of its arm, a marker."""
+SAID = {
+    "scaling": "scaling",
+    "frozen": "frozen teacher",
+    "live": "live teacher",
+    "merge": "merging",
+}
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    paths = collect.paths(evidence.by_key("teacher"))
-    ends = evidence.by_key("teacher_ends")
-    scaled = {name: entropy(ends[f"{name} scaled"]) for name in STARTS}
-    tokens = measurements(evidence.only("leak"))
-    bins, table = leak.by_confidence(tokens), costs(profile, ends)
+    ood = tasks.ood(profile)
+    groups = {IN: tasks.suites(profile)} | ({OUT: [ood]} if ood else {})
+    suites, resamples = (
+        [s for group in groups.values() for s in group],
+        profile.evaluation.bootstrap,
+    )
+    rows = evidence.index[evidence.index["role"] == "frontier"].groupby("seed")
+    read = [frontier.read(dict(zip(r["key"], r["run"], strict=True)), suites) for _, r in rows]
+    seeds = [policies for policies, _ in read]
+    whole = frontier.points(frontier.together(seeds), groups, resamples).assign(seed="all")
+    each = [
+        frontier.points(policies, groups, 1).assign(seed=str(seed), low=float("nan"), high=float("nan"))
+        for (seed, _), policies in zip(rows, seeds, strict=True)
+    ]  # fmt: skip
+    points = pd.concat([whole, *(each if len(each) > 1 else [])], ignore_index=True)
+    table = frontier.compared(seeds, groups, resamples)
+    k = profile.analysis.frontier_samples
+    cut = pd.concat([cut for _, cut in read]).groupby(level=0, sort=False).mean()
     return Shown(
-        figure=draw(paths, scaled, bins),
-        data=paths,
-        sentence=sentence(paths, scaled, table, bins),
-        more={
-            "cost": table,
-            "by_confidence": bins.round(5),
-            "by_kind": leak.by_kind(tokens).round(5),
-        },
+        figure=draw(points, reached(seeds), k),
+        data=points.round(4),
+        sentence=sentence(points, table, seeds, k),
+        note=limits.note(profile, cut),
+        more={"frontier": named(table, k)},
     )
 
 
-def entropy(evaluation: Run) -> float:
-    """The policy's mean token entropy, in nats."""
-    return float(evaluation.result["token_entropy"]["value"])
+def reached(seeds: Sequence[Sequence[Policy]]) -> tuple[float, float]:
+    """Over seeds the mean entropy (nats) that all ways reach, and the mean that PR-FKL does."""
+    ends = [frontier.way(policies, "live")[-1].entropy for policies in seeds]
+    return sum(map(frontier.level, seeds)) / len(seeds), sum(ends) / len(seeds)
 
 
-def costs(profile: Profile, ends: Mapping[str, Run]) -> pd.DataFrame:
-    """Points of each end against where it started; a row an end, a column a metric."""
-    rows = []
-    for name, called in STARTS.items():
-        keys = [f"{name} {end}" for end in ("start", "scaled", "live", "frozen")]
-        samples = pd.concat(
-            [collect.samples([ends[key]]).assign(label=key.split()[1]) for key in keys],
-            ignore_index=True,
-        )
-        found = accuracy.gains(
-            samples, tasks.suites(profile), "start", profile.evaluation.bootstrap
-        )
-        found.index = [f"{called}, {end}" for end in found.index]
-        rows.append(found)
-    return pd.concat(rows)
+def named(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """`frontier.compared` with its rows and columns as a reader knows them."""
+    columns = [(place, f"{metric}@{k}") for place, metric in table.columns]
+    rows = {"merge - scaling": "merging minus scaling"} | {w: LOOKS[w][0] for w in WAYS}
+    return table.set_axis(pd.MultiIndex.from_tuples(columns), axis=1).rename(index=rows)
 
 
-def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -> Figure:
-    """Fig. C: entropy past the limits, by teacher, and where each reheating moved the policy.
+def draw(points: pd.DataFrame, levels: tuple[float, float], k: int) -> Figure:
+    """Fig. C: accuracy over entropy, a line a way, base and collapsed policy marked.
 
     Args:
-        paths: `collect.paths` of `study.teacher.runs`.
-        scaled: nats of the frozen teacher's fixed point, by the name of the start.
-        bins: `leak.by_confidence`.
+        points: `frontier.points` (percent over nats) and the column seed: "all", drawn with its
+            intervals, and where there are several every seed by itself, drawn thin.
+        levels: `reached`.
+        k: samples a problem.
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.4))
-    for axis, (name, called) in zip(axes, STARTS.items(), strict=False):
-        for teacher, (label, colour) in LOOKS.items():
-            rows = paths[paths["run"] == f"{name} {teacher}"]
-            entropy_line(axis, rows, colour, label)
-        axis.axhline(scaled[name], color="0.4", linestyle=":", label="the frozen one's fixed point")
-        axis.set(title=f"From the {called}, no stop", xlabel="reheating step")
-    axes[0].legend(fontsize=7.5, loc="lower right")
-    places = range(len(bins))
-    for shift, (teacher, (label, colour)) in zip((-0.2, 0.2), LOOKS.items(), strict=True):
-        axes[2].bar(
-            [place + shift for place in places],
-            1000 * bins[f"kl {teacher}"] * bins["share"],
-            0.4,
-            color=colour,
-            label=label,
-        )
-    axes[2].set_xticks(
-        places, [f"{row.low:g}–{row.high:g}" for row in bins.itertuples()], fontsize=7.5
+    places, metrics = points["place"].unique(), points["metric"].unique()
+    figure, axes = canvas(
+        len(metrics), len(places), figsize=(4.6 * len(places), 6.4), sharex=True, squeeze=False
     )
-    axes[2].set(
-        title="Where the stopped policies moved",
-        xlabel="how sure the collapsed policy was (probability)",
-        ylabel="KL's part from these tokens (millinats)",
-    )
+    for row, metric in zip(axes, metrics, strict=True):
+        for axis, place in zip(row, places, strict=True):
+            _panel(axis, points[(points["metric"] == metric) & (points["place"] == place)])
+            axis.axvline(levels[0], color="0.6", linewidth=1, linestyle=":", zorder=0)
+            axis.set(ylabel=f"{metric}@{k} (%), 95% interval", ylim=(-3, 103))
+    for axis, place in zip(axes[0], places, strict=True):
+        axis.set_title(f"{place[0].upper()}{place[1:]}")
+    for axis in axes[-1]:
+        axis.set_xlabel("mean token entropy (nats, T = 1)")
+    axes[0, 0].annotate(
+        "compared\nhere", (levels[0], 3), xytext=(4, 0), textcoords="offset points", fontsize=8,
+        color="0.4",
+    )  # fmt: skip
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
+def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+    """One metric of one place."""
+    start = rows[rows["way"] == COLLAPSED].set_index("seed")
+    for name, (label, colour, marker) in LOOKS.items():
+        for seed, policies in rows[rows["way"] == name].groupby("seed", sort=False):
+            line = pd.concat([start.loc[[seed]].reset_index(), policies])
+            if seed != "all":
+                axis.plot(line["entropy"], line["value"], color=colour, linewidth=0.7, alpha=0.4)
+                continue
+            axis.plot(line["entropy"], line["value"], color=colour, linewidth=1.8)
+            _dots(axis, policies, colour, marker, label)
+    whole = rows[rows["seed"] == "all"]
+    for name, marker, label in ((COLLAPSED, "X", "collapsed policy"), (BASE, "*", "base policy")):
+        colour = COLOURS[name] if name == COLLAPSED else "#666666"
+        _dots(axis, whole[whole["way"] == name], colour, marker, label, size=9)
+
+
+def _dots(
+    axis: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str, size: float = 4.5
+) -> None:
+    """Policies with their intervals."""
+    off = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+    axis.errorbar(
+        rows["entropy"], rows["value"], off, fmt=marker, color=colour, markersize=size,
+        elinewidth=0.8, label=label,
+    )  # fmt: skip
+
+
 def sentence(
-    paths: pd.DataFrame, scaled: Mapping[str, float], costs: pd.DataFrame, bins: pd.DataFrame
+    points: pd.DataFrame, table: pd.DataFrame, seeds: Sequence[Sequence[Policy]], k: int
 ) -> str:
-    said = []
-    for name, called in STARTS.items():
-        last = {
-            teacher: paths[paths["run"] == f"{name} {teacher}"]["token_entropy"].dropna().iloc[-1]
-            for teacher in LOOKS
-        }
-        steps = paths.loc[paths["run"] == f"{name} frozen", "step"].max()
-        cost: dict[str, Estimate] = {
-            teacher: costs.loc[f"{called}, {teacher}"].iloc[0] for teacher in LOOKS
-        }
-        said.append(
-            f"{steps} steps from the {called}, nothing stopping them, end at {last['live']:.3f} nats "
-            f"with the live teacher and {last['frozen']:.3f} with the frozen one, whose fixed point has "
-            f"{scaled[name]:.3f}, and change {costs.columns[0]} by {cost['live']:+.1f} and "
-            f"{cost['frozen']:+.1f} points"
-        )
-    sure = bins[bins["low"] >= 0.99]
-    parts = {teacher: 100 * sure[f"part {teacher}"].sum() for teacher in LOOKS}
-    total = {teacher: (bins[f"kl {teacher}"] * bins["share"]).sum() for teacher in LOOKS}
-    return (
-        f"{'; '.join(said)}. Stopped as in the study the live teacher's policy is {total['live']:.4f} "
-        f"nats a token from the collapsed one and the frozen's {total['frozen']:.4f} (the paper: about "
-        f"0.002); of that {parts['live']:.0f}% and {parts['frozen']:.0f}% lie on tokens of which the "
-        f"collapsed policy was at least 99% sure, which are {100 * sure['share'].sum():.0f}% of all."
+    """Args: `frontier.points` with the seed "all", `frontier.compared`, each seed's policies."""
+    entropy, live = reached(seeds)
+    where = (
+        "which PR-FKL reached" if entropy == live else f"all that each reaches ({live:.3f}: PR-FKL)"
     )
+    values = points[points["seed"] == "all"].set_index(["way", "place", "metric"])["value"]
+    said = [
+        f"{metric}@{k} {place} changes from {values[COLLAPSED, place, metric]:.1f}% by "
+        f"{_each(table[place, metric])} points"
+        + (f" (the base has {values[BASE, place, metric]:.1f}%)" if metric == "pass" else "")
+        for place, metric in ((IN, "avg"), (IN, "pass"), (OUT, "pass"))
+        if (place, metric) in table
+    ]
+    rival = table.loc["merge - scaling"]
+    against = [
+        f"{rival[place, metric]:+.1f} points of {metric}@{k} {place}, which "
+        f"{holds(rival[place, metric], {'0': 0})}"
+        for place, metric in ((IN, "avg"), (OUT, "pass"))
+        if (place, metric) in table
+    ]
+    return (
+        f"At {entropy:.3f} nats, {where}, {'; '.join(said)}. Against scaling, merging has "
+        f"{', and '.join(against)}; the paper measures no such frontier."
+    )
+
+
+def _each(column: Mapping[str, Estimate]) -> str:
+    """ "+1.0 [...] by scaling, …"."""
+    return ", ".join(f"{column[name]:+.1f} ({SAID[name]})" for name in WAYS)
 
 
 EXHIBIT = Exhibit(
     name="figC",
-    title="Fig. C: a teacher that moves along, and one that stands still",
-    notebook="11_teacher",
-    roles=("teacher", "teacher_ends", "leak"),
+    title="Fig. C: four ways to put entropy back, and what each restores",
+    notebook="12_restore",
+    roles=("frontier",),
     make=make,
-    alt="Entropy over steps without a stop, by the live and the frozen teacher, from the base policy "
-    "and from the collapsed one; then the stopped policies' KL by the collapsed policy's confidence.",
+    alt="avg@k and pass@k, in distribution and out of it, over mean token entropy, with intervals: "
+    "lines for scaling, a frozen and a live teacher and merging with the base, from the collapsed "
+    "policy on; the base policy beside them.",
+    every_seed=True,
 )

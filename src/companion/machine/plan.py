@@ -82,9 +82,11 @@ def plan(profile: Profile) -> pd.DataFrame:
     policies = ["Base", "Collapsed", *made, *rl.arms]
     heatings, scarce = _analyses(profile)
     between = profile.analysis.checkpoints - 2  # of Fig. 4's policies, whose ends are the study's
-    sampled = _test_problems(profile) * asked.samples
+    sampled = _test_problems(profile, profile.task.test_problems) * asked.samples
     evaluated = len(policies) + len(rl.arms) * (checkpoints - 1)
-    checks = evaluated + between + _checks(profile)
+    frontier, saved = _frontier(profile)
+    checks = evaluated + between + frontier + saved + _checks(profile)
+    along = _test_problems(profile, profile.analysis.frontier_problems)
     rows |= {
         "evaluation": _row(profile, "evaluation", evaluated * sampled, asked.max_new_tokens),
         "analyses: RL": _row(
@@ -100,11 +102,15 @@ def plan(profile: Profile) -> pd.DataFrame:
             "reheating",
             sum(batch * steps for batch, steps in heatings),
             heat.max_completion_tokens,
-            disk=policy * len(heatings),
+            disk=policy * (len(heatings) + path * _still(profile)),
             scratch=3 * (state + policy),
         ),
         "analyses: evaluation": _row(
-            profile, "evaluation", between * sampled, asked.max_new_tokens
+            profile,
+            "evaluation",
+            between * sampled + frontier * along * profile.analysis.frontier_samples,
+            asked.max_new_tokens,
+            disk=policy * saved,
         ),
         "entropy checks": _row(
             profile, "evaluation", checks * profile.entropy.prompts, asked.max_new_tokens
@@ -177,10 +183,23 @@ def _gpus() -> int:
     return int(paper.text().query("location == 'App. G' and quantity == 'GPUs'")["value"].item())
 
 
+def _frontier(profile: Profile) -> tuple[int, int]:
+    """Policies evaluated for Fig. C at most, and how many of them are scaled or merged for it."""
+    asked = profile.analysis
+    saved = len(asked.frontier_taus) + len(asked.frontier_strengths)
+    return 2 + saved + 2 * asked.frontier_checkpoints, saved
+
+
+def _still(profile: Profile) -> bool:
+    """Whether Fig. C reheats by a frozen teacher, since no arm does."""
+    return "PR-FKL frozen" not in arms.asked(profile)
+
+
 def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     """What experiments.py adds to the study: batch and steps of its reheatings, steps of its RL."""
     heat, extra = profile.reheat, profile.analysis
-    as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 1  # plain SGD, taus, cooling
+    # Plain SGD, taus, cooling, and the frozen teacher of the frontier.
+    as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 1 + _still(profile)
     heatings = [
         *[(heat.batch_size, heat.max_steps)] * as_studied,
         (heat.batch_size, extra.base_steps),
@@ -216,9 +235,8 @@ def _checks(profile: Profile) -> int:
     return checks + sum(TRIALS if name.endswith("*") else 1 for name in others)
 
 
-def _test_problems(profile: Profile) -> int:
-    """Of all suites, without loading them."""
-    asked = profile.task.test_problems
+def _test_problems(profile: Profile, asked: int | None) -> int:
+    """Of all suites, `asked` of each or as many as it has, without loading them."""
     total = 0
     for suite in tasks.asked(profile, "test"):
         size = BENCHMARKS[suite].problems if suite in BENCHMARKS else asked or 0
@@ -235,8 +253,8 @@ def notes(profile: Profile) -> list[str]:
         "Tokens and hours: at most; collapse and recovery may come before the last step.",
         "Disk stays; scratch is there beside it while a stage runs. The totals of memory and of "
         "scratch are the highest.",
-        "Analyses: the runs that notebooks 05 to 09 add; the few answers they draw to look at are "
-        "not counted.",
+        "Analyses: the runs that notebooks 05 to 09 and 12 add; the few answers they draw to look at "
+        "are not counted.",
     ]
     if profile.hardware.platform == "cpu":
         return ["Hours: measured in results/laptop (run.json, seconds).", *lines]

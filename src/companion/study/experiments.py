@@ -12,7 +12,7 @@ import numpy as np
 from companion import params, policies
 from companion.runs import Run
 from companion.schema import Profile
-from companion.stages import evaluate, reheat, rl
+from companion.stages import evaluate, merge, reheat, rl, scaling
 from companion.study import arms
 
 ENDLESS = {"reheat.recovery_entropy": None, "reheat.ceiling_entropy": None}
@@ -24,13 +24,23 @@ def path(profile: Profile) -> dict[int, Path]:
 
     `analysis.checkpoints` of them, evenly spaced, the last one included (Fig. 4 to 6, Table 2).
     """
-    run = arms.heated(profile, "PR-FKL")
+    policies = {0: arms.collapsed(profile), **_reheating(profile, "PR-FKL")}
+    at = np.linspace(0, len(policies) - 1, min(profile.analysis.checkpoints, len(policies)))
+    return _at(policies, at)
+
+
+def _reheating(profile: Profile, name: str) -> dict[int, Path]:
+    """The kept checkpoints of one of `arms.heated`, by step; the last is the policy that it made."""
+    run = arms.heated(profile, name)
     last = run.result["step"]
     kept = {step: policy for step, policy in reheat.checkpoints(run).items() if step < last}
-    policies = {0: arms.collapsed(profile), **kept, last: run.policy}
-    at = np.linspace(0, len(policies) - 1, min(profile.analysis.checkpoints, len(policies)))
+    return {**kept, last: run.policy}
+
+
+def _at(policies: dict[int, Path], places: np.ndarray) -> dict[int, Path]:
+    """Those at these places of their order, rounded."""
     steps = sorted(policies)
-    return {steps[i]: policies[steps[i]] for i in at.round().astype(int)}
+    return {steps[i]: policies[steps[i]] for i in places.round().astype(int)}
 
 
 def along_path(profile: Profile) -> dict[int, Run]:
@@ -40,6 +50,33 @@ def along_path(profile: Profile) -> dict[int, Run]:
     labels = {step: ends.get(step, f"PR-FKL, step {step}") for step in policies}
     made = evaluate.evaluate_each(profile, {labels[n]: policy for n, policy in policies.items()})
     return {step: made[label] for step, label in labels.items()}
+
+
+def frontier(profile: Profile) -> dict[str, Run]:
+    """Four ways to raise the collapsed policy's entropy, some way along each, on test problems (Fig. C).
+
+    Keys: "Base", "Collapsed", "scaling 1.2" (the temperature), "merge 0.4" (the base's share),
+    "live step 12" and "frozen step 20" (of reheating by PR-FKL, by whose teacher; the last step is
+    where it stopped). Evaluated as in the study, but on `analysis.frontier_problems` a suite with
+    `analysis.frontier_samples` each, as many as pass@k is wanted for.
+    """
+    start, asked = arms.collapsed(profile), profile.analysis
+    problems = min(asked.frontier_problems, profile.task.test_problems or asked.frontier_problems)
+    longer = params.change(
+        profile,
+        {"evaluation.samples": asked.frontier_samples, "task.test_problems": problems},
+    )
+    found = {"Base": policies.base(profile), "Collapsed": start}
+    for tau in asked.frontier_taus:
+        found[f"scaling {tau:g}"] = scaling.scale(profile, start, tau).policy
+    for teacher, name in (("frozen", "PR-FKL frozen"), ("live", "PR-FKL")):
+        route = _reheating(profile, name)
+        count = min(asked.frontier_checkpoints, len(route))
+        for step, policy in _at(route, np.linspace(-1, len(route) - 1, count + 1)[1:]).items():
+            found[f"{teacher} step {step}"] = policy
+    for strength in asked.frontier_strengths:
+        found[f"merge {strength:g}"] = merge.merge(profile, start, strength).policy
+    return evaluate.evaluate_each(longer, found)
 
 
 def objectives(profile: Profile) -> dict[str, Run]:

@@ -83,8 +83,9 @@ ANALYSES: dict[str, Role] = {
     "teacher": teacher.runs,
     "teacher_ends": teacher.evaluations,
     "leak": teacher.leaks,
+    "frontier": experiments.frontier,
 }
-"""Notebooks 05 to 09: some seeds have them."""
+"""Notebooks 05 to 09, 11 and 12: some seeds have them."""
 
 
 def _keyed(runs: dict[int, Run] | dict[float, Run]) -> dict[str, Run]:

@@ -1,4 +1,4 @@
-"""The runs behind Fig. C: the paper's teacher, which moves along, beside one that stands still.
+"""The runs behind Fig. B: the paper's teacher, which moves along, beside one that stands still.
 
 Each pair differs in the teacher, and in the temperature and learning rate that `arms` gives a frozen
 one; where the paper finds a limit of reheating (App. C and D), both are taken past it.
