@@ -238,17 +238,17 @@ def test_tokens_by_hand():
     assert tokens["PR-scale"] == 0
     # Base, collapsed, four reheated, six arms; MATH-500, three times AIME, OlymMATH, GPQA.
     assert tokens["evaluation"] == 12 * (500 + 3 * 30 + 200 + 448) * 8 * (2048 + 8192)
-    # Fig. 4's six policies between collapsed and reheated; Fig. C's 22, on 20 problems a suite.
+    # Fig. 4's six policies between collapsed and reheated, Fig. B's six; Fig. C's 22, on 20 problems.
     frontier = 22 * 6 * 20 * 64 * (2048 + 8192)
-    assert tokens["analyses: evaluation"] == tokens["evaluation"] / 2 + frontier
+    assert tokens["analyses: evaluation"] == tokens["evaluation"] + frontier
     # Fig. 13: to the fork, then plain and reheated.
     assert tokens["analyses: RL"] == 64 * 8 * (2048 + 8192) * 3 * 200
-    # Plain SGD twice, two more taus, cooling, a frozen teacher, few prompts; on the base; the long
-    # one's batch of 256.
-    assert tokens["analyses: reheating"] == (1024 * (7 * 20 + 15) + 256 * 60) * (2048 + 4096)
+    # Plain SGD twice, two more taus, cooling, a frozen teacher, few prompts; and by either teacher on
+    # the base, and the long one with its batch of 256.
+    assert tokens["analyses: reheating"] == (1024 * (7 * 20 + 2 * 15) + 2 * 256 * 60) * (2048 + 4096)
     # Starts and checkpoints of RL and of reheating; PR-scale, the search, what is evaluated.
-    checks = (1 + ceil(328 / 10)) + 9 * (1 + 20) + 9 * (1 + 20) + (1 + 15) + (1 + 60)
-    checks += 1 + plan.TRIALS + 12 + 6 + 22 + 10
+    checks = (1 + ceil(328 / 10)) + 9 * (1 + 20) + 9 * (1 + 20) + 2 * (1 + 15 + 1 + 60)
+    checks += 1 + plan.TRIALS + 12 + 6 + 6 + 22 + 10
     assert tokens["entropy checks"] == checks * 256 * (2048 + 8192)
 
 
@@ -289,7 +289,7 @@ def test_disk_by_hand():
     lean = plan.plan(load(reheat__keep_checkpoints=False)).loc["PR-FKL"]
     assert lean["disk_gib"] == pytest.approx(4 * P4 / GIB)
     assert lean["scratch_gib"] == pytest.approx(3 * (4 + 4 + 8) * P4 / GIB)
-    assert table.loc["analyses: reheating", "disk_gib"] == pytest.approx((9 + 20) * 4 * P4 / GIB)
+    assert table.loc["analyses: reheating", "disk_gib"] == pytest.approx((11 + 20) * 4 * P4 / GIB)
     assert table.loc["analyses: evaluation", "disk_gib"] == pytest.approx(10 * 4 * P4 / GIB)
     assert table.loc["analyses: RL", "disk_gib"] == pytest.approx((16 + 3 * 4) * P4 / GIB)
     laptop, policy = plan.plan(load("laptop")), 4 * shape(BASE).parameters / GIB
@@ -314,7 +314,7 @@ def test_every_profile_has_a_plan(name):
     assert list(table.index) == [
         "RL to collapse",
         *profile.rl.arms,
-        *arms.ALWAYS,
+        *arms.asked(profile),
         "evaluation",
         "analyses: RL",
         "analyses: reheating",

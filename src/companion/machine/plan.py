@@ -81,7 +81,8 @@ def plan(profile: Profile) -> pd.DataFrame:
     }
     policies = ["Base", "Collapsed", *made, *rl.arms]
     heatings, scarce = _analyses(profile)
-    between = profile.analysis.checkpoints - 2  # of Fig. 4's policies, whose ends are the study's
+    # Of Fig. 4's policies, whose ends are the study's, and of Fig. B's, which has two of those as well.
+    between = profile.analysis.checkpoints - 2 + 6
     sampled = _test_problems(profile, profile.task.test_problems) * asked.samples
     evaluated = len(policies) + len(rl.arms) * (checkpoints - 1)
     frontier, saved = _frontier(profile)
@@ -191,19 +192,18 @@ def _frontier(profile: Profile) -> tuple[int, int]:
 
 
 def _still(profile: Profile) -> bool:
-    """Whether Fig. C reheats by a frozen teacher, since no arm does."""
+    """Whether Fig. B and C reheat by a frozen teacher, since no arm does."""
     return "PR-FKL frozen" not in arms.asked(profile)
 
 
 def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     """What experiments.py adds to the study: batch and steps of its reheatings, steps of its RL."""
     heat, extra = profile.reheat, profile.analysis
-    # Plain SGD, taus, cooling, and the frozen teacher of the frontier.
+    # Plain SGD, taus, cooling, and the frozen teacher of the frontier; then each teacher's limits.
     as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 1 + _still(profile)
     heatings = [
         *[(heat.batch_size, heat.max_steps)] * as_studied,
-        (heat.batch_size, extra.base_steps),
-        (extra.long_batch_size, extra.long_steps),
+        *[(heat.batch_size, extra.base_steps), (extra.long_batch_size, extra.long_steps)] * 2,
         (min(heat.batch_size, 4 * extra.scarce_problems), heat.max_steps),
     ]
     return heatings, [extra.scarce_steps] * 3  # to the fork, and two arms from there
@@ -253,8 +253,8 @@ def notes(profile: Profile) -> list[str]:
         "Tokens and hours: at most; collapse and recovery may come before the last step.",
         "Disk stays; scratch is there beside it while a stage runs. The totals of memory and of "
         "scratch are the highest.",
-        "Analyses: the runs that notebooks 05 to 09 and 12 add; the few answers they draw to look at "
-        "are not counted.",
+        "Analyses: the runs that notebooks 05 to 09, 11 and 12 add; the few answers they draw to look "
+        "at are not counted.",
     ]
     if profile.hardware.platform == "cpu":
         return ["Hours: measured in results/laptop (run.json, seconds).", *lines]
