@@ -245,7 +245,9 @@ def test_tokens_by_hand():
     assert tokens["analyses: RL"] == 64 * 8 * (2048 + 8192) * 3 * 200
     # Plain SGD twice, two more taus, cooling, a frozen teacher, few prompts; and by either teacher on
     # the base, and the long one with its batch of 256.
-    assert tokens["analyses: reheating"] == (1024 * (7 * 20 + 2 * 15) + 2 * 256 * 60) * (2048 + 4096)
+    assert tokens["analyses: reheating"] == (1024 * (7 * 20 + 2 * 15) + 2 * 256 * 60) * (
+        2048 + 4096
+    )
     # Starts and checkpoints of RL and of reheating; PR-scale, the search, what is evaluated.
     checks = (1 + ceil(328 / 10)) + 9 * (1 + 20) + 9 * (1 + 20) + 2 * (1 + 15 + 1 + 60)
     checks += 1 + plan.TRIALS + 12 + 6 + 6 + 22 + 10

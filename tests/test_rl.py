@@ -190,7 +190,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.setattr(rl, "token_entropy", lambda *_: Estimate(1.0, 0.9, 1.1))
     start = save_policy(tmp_path / "policy")
-    settings = {"steps": 6, "stop_entropy": 0.5}
+    settings = {"steps": 6, "stop_entropy": 0.5, "check_every": 2}
     return runs.open_run(profile(), "rl", "x", settings, {"policy": start})
 
 
@@ -248,7 +248,9 @@ def test_run_follows_metrics_and_keeps_the_last_checkpoint(run, monkeypatch, cap
 
 def test_a_continued_run_keeps_its_policy_alone(tmp_path, run, monkeypatch):
     run = runs.Run(
-        run.folder, run.identity | {"settings": {"steps": 4, "stop_entropy": None}}, run.inputs
+        run.folder,
+        run.identity | {"settings": run.identity["settings"] | {"steps": 4, "stop_entropy": None}},
+        run.inputs,
     )
     monkeypatch.setattr(rl, "launch", fake_verl(run, {2: 0.9, 4: 0.4}))
     rl._train(profile(), run, "plain", 1.0)
