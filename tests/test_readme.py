@@ -2,6 +2,7 @@
 
 import html
 import re
+import runpy
 from importlib.metadata import version
 
 import pytest
@@ -156,6 +157,10 @@ def test_the_times_are_those_of_the_published_runs():
     assert said in README
     first, second, third = (f"{minutes(seed, ['reheated']):.0f}" for seed in PUBLISHED.seeds)
     assert f"its reheatings took {first}, {second} and {third} min by seed" in README
+
+
+def test_the_benchmarks_are_those_of_the_last_run():
+    assert runpy.run_path(str(ROOT / "benchmarks" / "summary.py"))["table"]() in README
 
 
 def test_the_size_is_that_of_the_shipped_policy():

@@ -78,7 +78,8 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
             rows = paths[paths["run"] == f"{name} {teacher}"]
             entropy_line(axis, rows, colour, label)
         axis.axhline(scaled[name], color="0.4", linestyle=":", label="the frozen one's fixed point")
-        axis.set(title=f"From the {called}, no stop", xlabel="reheating step")
+        top = max(scaled[name], axis.dataLim.y1)
+        axis.set(title=f"From the {called}, no stop", xlabel="reheating step", ylim=(0, 1.05 * top))
     axes[0].legend(fontsize=7.5, loc="lower right")
     places = range(len(bins))
     for shift, (teacher, (label, colour)) in zip((-0.2, 0.2), LOOKS.items(), strict=True):
@@ -94,8 +95,8 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
     )
     axes[2].set(
         title="Where the stopped policies moved",
-        xlabel="how sure the collapsed policy was (probability)",
-        ylabel="KL's part from these tokens (millinats)",
+        xlabel="probability of its likeliest token before",
+        ylabel="these tokens' part of the KL\n(millinats a token)",
     )
     return figure
 
