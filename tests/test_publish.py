@@ -250,7 +250,15 @@ def test_the_published_settings_are_those_of_the_published_runs():
     profile, evidence = roles.settings("laptop"), roles.published("laptop")
     # Without what came after them: the reward's rule, the teacher, the way through the head.
     method = profile.rl.model_dump(
-        exclude={"collapse", "continued_steps", "rr_temperature", "arms", "reward_rule"}
+        exclude={
+            "collapse",
+            "continued_steps",
+            "rr_temperature",
+            "arms",
+            "reward_rule",
+            "evaluated_checkpoints",
+            "evaluated_every",
+        }
     )
     heat = profile.reheat.model_dump(exclude={"through_head", "teacher"})
     asked = profile.evaluation.model_dump(exclude={"bootstrap"})

@@ -24,7 +24,7 @@ class EntropyStop(CheckpointCallback):
         self.run = Path(config.companion.profile).parent
         self.profile = Profile.model_validate_json(Path(config.companion.profile).read_text())
         self.stop_entropy = config.companion.stop_entropy
-        self.kept = list(config.companion.kept)
+        self.kept = list(config.companion.get("kept", []))
         if self.profile.hardware.platform == "cpu":
             torch.set_num_threads(self.profile.hardware.threads)  # the ranks wait meanwhile
 

@@ -114,10 +114,11 @@ def overrides(
         "trainer.checkpoint_callback_class": "companion.adapters.entropy_stop.EntropyStop",
         "+companion.profile": folder / "profile.json",
         "+companion.stop_entropy": "null" if stop_entropy is None else stop_entropy,
-        "+companion.kept": f"[{','.join(map(str, kept))}]",
     }
     for name, value in tasks.reward(profile).items():
         method[f"+reward.custom_reward_function.reward_kwargs.{name}"] = value
+    if kept:
+        method["+companion.kept"] = f"[{','.join(map(str, kept))}]"
     if resume_from:
         method["trainer.resume_from_path"] = resume_from
     platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile)
