@@ -61,15 +61,17 @@ def test_bad_input_is_one_sentence(logits, tau, sentence):
 
 
 @given(
-    st.lists(st.floats(-3, 3), min_size=2, max_size=6).filter(lambda z: max(z) - min(z) > 0.5),
-    st.sampled_from([1.1, 1.3, 1.5]),
+    st.lists(st.floats(-2, 2), min_size=2, max_size=6).filter(lambda z: max(z) - min(z) > 0.5),
+    st.sampled_from([1.2, 1.3, 1.5]),
 )
 @settings(max_examples=10, deadline=None)
 def test_a_frozen_teacher_is_reached_and_a_live_one_never(logits, tau):
-    """Their first step is the same; then one ends at the scaled policy, the other nears uniform."""
+    """Their first step is the same; then one ends at the scaled policy, the other at uniform."""
     path = equations.descend(torch.tensor(logits), tau, steps=1000)
-    assert path.loc[1, "live"] == path.loc[1, "frozen"] > path.loc[0, "frozen"]
-    assert path["frozen"].iloc[-1] == pytest.approx(path["scaled"].iloc[-1], abs=1e-4)
+    start, first, last = path.loc[0], path.loc[1], path.loc[1000]
+    assert first["live"] == first["frozen"] > start["frozen"]
+    assert last["frozen"] == pytest.approx(
+        last["scaled"], abs=0.01 * (last["scaled"] - start["live"])
+    )
     assert (path["frozen"] < path["scaled"] + 1e-9).all()
-    assert path["live"].iloc[-1] > path["scaled"].iloc[-1]
-    assert path["live"].iloc[-1] == pytest.approx(math.log(len(logits)), abs=0.01)
+    assert last["live"] == pytest.approx(math.log(len(logits)), abs=1e-3)
