@@ -524,3 +524,15 @@ def test_the_audits_sentence_counts_the_intervals_that_hold_0():
     said = audit.EXHIBIT.make(SMOKE, index()).sentence
     assert "12 of 12 intervals" in said
     assert "PR-FKL on Qwen3-4B-Base (avg@8 +2.06 [0.02, 4.10])" in said and "8B" not in said
+
+
+def test_no_two_exhibits_write_one_file(tmp_path, monkeypatch):
+    """Fig. A once wrote its gains over Fig. 1's."""
+    shown = Shown(more={"gains": pd.DataFrame({"a": [1]})})
+    one, other = (
+        Exhibit(name=name, title=name, notebook="x", roles=(), make=lambda *_: shown)
+        for name in ("fig01", "figA")
+    )
+    monkeypatch.setattr(gallery.registry, "EXHIBITS", [one, other])
+    with pytest.raises(ValueError, match="two exhibits write the table 'gains'"):
+        gallery.redraw("laptop", tmp_path)

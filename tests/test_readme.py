@@ -44,6 +44,10 @@ QUOTED = {
         "Cut at the limit of 64 tokens, and graded as they stand: Base 63% of the answers (of the "
         "others' at most 0.1%).",
     ],
+    "figA": [
+        "in distribution +0.1 [-4.2, +4.4] points of avg@8",
+        "(3 seeds find 5.6 with a power of 0.8)",
+    ],
     "learning": [
         "RL adds +42.6 [+40.2, +45.0] points avg@8 and +3.1 [+0.1, +6.2] pass@8",
         "RL adds +11.75 and +7.34 (4B) and +16.41 and +16.57 (8B)",

@@ -5,18 +5,15 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from companion import tasks
 from companion.analysis import decided
 from companion.exhibits import headline
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.headline import HEADLINE
+from companion.exhibits.headline import HEADLINE, IN
 from companion.exhibits.style import COLOURS, canvas
 from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
-
-IN, OUT = "in distribution", "out of distribution"
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown | None:
@@ -24,18 +21,20 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
     if rows["seed"].nunique() < 2:  # one seed has no spread to compare with
         return None
     rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
-    ood = tasks.ood(profile)
-    places = {IN: tasks.suites(profile)} | ({OUT: [ood]} if ood else {})
-    table, each = decided.against(rows, places, arms.DAPO)
-    cells = table.assign(
-        **{name: table[name].round(4) for name in ("detectable", "sign_flip", "holm")}
-    )
+    table, each = decided.against(rows, headline.places(profile), arms.DAPO)
     return Shown(
         figure=draw(table, each),
         data=each.round(4),
         sentence=sentence(table, each),
-        more={"gains": cells.set_index(["policy", "place", "metric"])},
+        more={"gains_by_seed": numbers(table)},
     )
+
+
+def numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """`decided.against`'s table in plain numbers: each gain as gain, low and high."""
+    parts = {"gain": "value", "low": "low", "high": "high"}
+    values = {name: [getattr(gain, part) for gain in table["gain"]] for name, part in parts.items()}
+    return table.assign(**values).set_index("policy").round(4)
 
 
 def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:

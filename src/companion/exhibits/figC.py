@@ -11,18 +11,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion import tasks
 from companion.analysis import frontier
 from companion.analysis.frontier import BASE, COLLAPSED, WAYS, Policy
-from companion.exhibits import limits
+from companion.exhibits import headline, limits
 from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.headline import IN, OUT
 from companion.exhibits.style import COLOURS, canvas
 from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
-IN, OUT = "in distribution", "out of distribution"
 LOOKS = {
     "scaling": ("scaling the logits", COLOURS["+DAPO w/ PR-scale"], "s"),
     "frozen": ("distilling, teacher frozen", COLOURS["+DAPO w/ PR-FKL frozen"], "^"),
@@ -39,8 +38,7 @@ SAID = {
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    ood = tasks.ood(profile)
-    groups = {IN: tasks.suites(profile)} | ({OUT: [ood]} if ood else {})
+    groups = headline.places(profile)
     suites, resamples = (
         [s for group in groups.values() for s in group],
         profile.evaluation.bootstrap,

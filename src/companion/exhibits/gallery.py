@@ -35,15 +35,19 @@ def redraw(profile: str, target: Path | None = None) -> Path:
         target: where; results/<profile> if None.
 
     Raises:
-        ValueError: nothing is published, or what a run says that it made has another content.
+        ValueError: nothing is published, what a run says that it made has another content, or two
+            exhibits would write one file.
     """
     settings, evidence = roles.settings(profile), _as_made(roles.published(profile))
     target = target or ROOT / "results" / profile
-    placed = []
+    placed, tables = [], set[str]()
     for exhibit in registry.EXHIBITS:
         behind = evidence.of(exhibit.roles, every_seed=exhibit.every_seed)
         shown = behind and exhibit.make(settings, behind)
         if behind and shown:
+            if twice := tables & {exhibit.name, *shown.more}:
+                raise ValueError(f"two exhibits write the table '{min(twice)}'; name one otherwise")
+            tables |= {exhibit.name, *shown.more}
             files.save(target, exhibit.name, shown)
             placed.append(Placed(exhibit, shown, behind))
     page.write(target, profile, evidence.seeds, placed)

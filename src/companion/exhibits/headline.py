@@ -12,6 +12,13 @@ from companion.study import arms
 from companion.study.roles import Evidence
 
 HEADLINE = "+DAPO w/ PR-FKL"
+IN, OUT = "in distribution", "out of distribution"
+
+
+def places(profile: Profile) -> dict[str, list[str]]:
+    """The suites to average over, in distribution and, unless it is left out, out of it."""
+    ood = tasks.ood(profile)
+    return {IN: tasks.suites(profile)} | ({OUT: [ood]} if ood else {})
 
 
 def samples(evidence: Evidence) -> pd.DataFrame:
