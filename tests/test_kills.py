@@ -34,6 +34,11 @@ subprocess.Popen(["sh", "-c", f'{sys.executable} -c "{worker}" &'])
 Path("trainer").write_text(str(os.getpid()))
 time.sleep(60)
 """
+LEAVES = """
+worker = Path("worker")  # the trainer ends once its worker is up
+while not (worker.exists() and worker.read_text()):
+    time.sleep(0.05)
+"""
 
 
 @pytest.fixture
@@ -115,10 +120,10 @@ def test_a_keeper_asked_twice_still_ends_them_all(run, tmp_path):
 
 @pytest.mark.fault("a framework leaves processes behind")
 def test_what_a_command_leaves_behind_ends_with_it(tmp_path):
-    leaves = TRAINER.replace("time.sleep(60)\n", "")
-    launch([sys.executable, "-c", leaves], {}, tmp_path / "log", lambda: None)
-    file = tmp_path / "worker"
-    assert not file.exists() or not psutil.pid_exists(int(file.read_text()))
+    worker = tmp_path / "worker"
+    leaves = TRAINER.replace("time.sleep(60)\n", LEAVES)
+    launch([sys.executable, "-c", leaves], {}, tmp_path / "log", int)
+    assert not psutil.pid_exists(int(worker.read_text()))
 
 
 @pytest.mark.fault("a framework is killed")
