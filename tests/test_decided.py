@@ -8,8 +8,9 @@ import pytest
 
 from companion import paired, params
 from companion.analysis import accuracy, decided
-from companion.exhibits import figA, headline
-from companion.study import arms
+from companion.exhibits import figA, figD, headline
+from companion.study import arms, experiments
+from companion.study.roles import Evidence
 
 SUITES = {"in distribution": ["a", "b"], "out of distribution": ["c"]}
 SEEDS = [1, 2, 3, 4, 5, 6]
@@ -102,3 +103,45 @@ def test_every_seed_is_drawn():
     ]  # fmt: skip
     drawn = [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "|"]
     assert [len(x) for x in drawn] == [len(SEEDS)] and arms.DAPO not in set(table["policy"])
+
+
+# --- Fig. D -----------------------------------------------------------------------------------
+
+
+def rivals(frozen, scaled):
+    """+DAPO, and beside it two arms whose samples of every problem are right so many times, by seed."""
+    rows = samples(lambda *_: 4)
+    plain = rows[rows["label"] == arms.DAPO]
+    arm = {figD.FROZEN: frozen, figD.FIXED_POINT: scaled}
+    more = [
+        plain.assign(label=label, correct=plain["sample"] < 4 + plain["seed"].map(right))
+        for label, right in arm.items()
+    ]
+    return pd.concat([plain, *more], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("apart", "verdict"), [(0, "are equivalent"), (1, "are not shown to be equivalent")]
+)
+def test_a_frozen_teacher_is_held_against_its_fixed_point(apart, verdict):
+    rows = rivals(lambda seed: 1, lambda seed: 1 + apart)  # of eight: 12.5 points
+    said = figD.distilling(rows, {"in distribution": ["a", "b"]})
+    assert f"{verdict} within 1.5 points after RL ({0 - 12.5 * apart:+.1f} [" in said
+    without = rows[rows["label"] != figD.FIXED_POINT]
+    assert figD.distilling(without, {"in distribution": ["a", "b"]}) == ""
+
+
+def test_rivals_stand_beside_the_studys_arms(monkeypatch):
+    """A bonus has a name of its own, and the seeds that lack a rival do not count."""
+    both = samples(gains_two_points)
+    more = both[both["label"] == arms.DAPO].assign(label=experiments.bonus(0.01))
+    monkeypatch.setattr(headline, "samples", lambda _: both)
+    monkeypatch.setattr(headline, "places", lambda _: SUITES)
+    monkeypatch.setattr(figD.collect, "samples", lambda _: more)
+    evidence = Evidence(pd.DataFrame({"seed": SEEDS, "role": "rival_ends", "run": None}))
+    shown = figD.make(params.load("laptop"), evidence)
+    assert "On the 6 seeds" in shown.sentence
+    assert "avg@8 in distribution beside plain DAPO: PR-FKL +25.0 [" in shown.sentence
+    assert "entropy bonus 0.01 +0.0 [" in shown.sentence
+    labels = [label.get_text() for label in shown.figure.axes[0].get_yticklabels()]
+    assert labels == ["PR-FKL", "entropy bonus 0.01"]

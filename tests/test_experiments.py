@@ -180,3 +180,30 @@ def test_scarce_needs_a_recovery_entropy(asked):
     with pytest.raises(ValueError, match="reheat.recovery_entropy is null"):
         experiments.scarce(params.change(SMOKE, {"reheat.recovery_entropy": None}))
     assert not asked
+
+
+def test_rivals_are_further_arms_and_a_bonus_for_as_many_steps_in_all(asked, monkeypatch):
+    wider = params.change(
+        SMOKE, {"analysis.rivals": ["+DAPO w/ merge*"], "analysis.entropy_bonuses": [0.01]}
+    )
+
+    def continued(profile):
+        assert profile.rl.arms == ["+DAPO", "+DAPO w/ PR-FKL", "+DAPO w/ merge*"]
+        return {arm: Made(arm) for arm in profile.rl.arms}
+
+    monkeypatch.setattr(experiments.arms, "continued", continued)
+    monkeypatch.setattr(experiments.policies, "base", lambda profile: "base")
+    assert list(experiments.rivals(wider)) == ["+DAPO w/ merge*", "DAPO, entropy bonus 0.01"]
+    what, settings, start, options = asked[-1]
+    assert (what, start, options) == ("resume", "base", {"arm": "DAPO, entropy bonus 0.01"})
+    assert settings["rl.entropy_coeff"] == "0.01"
+    assert settings["rl.continued_steps"] == str(7 + SMOKE.rl.continued_steps)
+    asked.clear()
+    assert experiments.rivals(SMOKE) == {} and asked == []  # not even a run to collapse
+
+
+def test_a_rival_is_no_arm_of_the_study():
+    with pytest.raises(
+        ValueError, match=r"analysis.rivals holds '\+DAPO w/ PR-FKL'.*name it in one"
+    ):
+        params.change(SMOKE, {"analysis.rivals": ["+DAPO w/ PR-FKL"]})

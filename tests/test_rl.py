@@ -62,6 +62,15 @@ def test_every_override_is_a_key_of_verl_and_lands(engine):
     assert config.companion.stop_entropy == 0.1
 
 
+@pytest.mark.parametrize(("coefficient", "asked"), [(0.0, False), (0.01, True)])
+def test_an_entropy_bonus_is_verls_own_and_part_of_the_run(coefficient, asked):
+    settings = profile(rl__entropy_coeff=coefficient)
+    actor = compose(words(settings)).actor_rollout_ref.actor
+    assert (actor.entropy_coeff, actor.calculate_entropy) == (coefficient, asked)
+    fingerprint = rl._settings(settings, 1.0)
+    assert ("entropy_coeff" in fingerprint) == asked  # a run without one is what it always was
+
+
 ODD = "Zoë, #1=[a]{b} (a b)"
 """A folder's name that is syntax in Hydra, in ms-swift's data sets, in globs and in shells."""
 

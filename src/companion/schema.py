@@ -153,6 +153,8 @@ class RL(Section):
     clip_high: PositiveFloat
     clip_c: PositiveFloat
     gradient_clip: PositiveFloat
+    entropy_coeff: NonNegativeFloat = 0.0
+    """verl's entropy bonus: this times the mean token entropy is added to the objective; 0: none."""
     max_response_tokens: PositiveInt
     overlong_buffer_tokens: NonNegativeInt
     overlong_penalty: NonNegativeFloat
@@ -304,6 +306,10 @@ class Analysis(Section):
     """Shares of the base's weights that it is merged with."""
     frontier_checkpoints: PositiveInt = 5
     """Checkpoints of reheating, by a live teacher and by a frozen one, evenly spaced up to the last."""
+    rivals: list[Arm] = []
+    """Further arms, of the seeds whose analyses are made (Fig. D)."""
+    entropy_bonuses: list[PositiveFloat] = []
+    """Coefficients of an entropy bonus from the base policy on, a run each (Fig. D)."""
 
     @model_validator(mode="after")
     def _check(self) -> Analysis:
@@ -330,6 +336,10 @@ class Profile(Section):
     def _check(self) -> Profile:
         if self.task.name == "countdown" and not self.task.test_problems:
             raise ValueError("task.test_problems is missing; countdown has no end, give a number")
+        if twice := set(self.rl.arms) & set(self.analysis.rivals):
+            raise ValueError(
+                f"analysis.rivals holds '{min(twice)}', which is in rl.arms; name it in one of them"
+            )
         if self.rl.batch_size % self.rl.mini_batch_size:
             raise ValueError(
                 f"rl.mini_batch_size is {self.rl.mini_batch_size} and must divide "

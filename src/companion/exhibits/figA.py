@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -58,7 +60,7 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
     ):
         seeds = each[(each["metric"] == metric) & (each["place"] == place)]
         for row in rows.itertuples():
-            at, colour = policies.index(row.policy), COLOURS[row.policy]
+            at, colour = policies.index(row.policy), COLOURS.get(row.policy, "#555555")
             axis.barh(at, 2 * row.detectable, 0.8, -row.detectable, color="0.93", zorder=0)
             gains = seeds.loc[seeds["policy"] == row.policy, "gain"]
             axis.plot(gains, [at - 0.22] * len(gains), "|", color=colour, markersize=7, alpha=0.8)
@@ -79,7 +81,7 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
         axis.set(title=f"{metric}, {place}", xlabel="points over plain DAPO")
         axis.set_yticks(
             range(len(policies)),
-            [name.removeprefix("+DAPO w/ ").removeprefix("+DAPO, ") for name in policies],
+            [short(name) for name in policies],
         )
     axes[0, 0].invert_yaxis()
     figure.supxlabel(
@@ -89,6 +91,11 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
         color="0.3",
     )
     return figure
+
+
+def short(arm: str) -> str:
+    """An arm's name without what all have in common."""
+    return re.sub(r"^\+?DAPO( w/|,) ", "", arm)
 
 
 def _order(panel: tuple[tuple[str, str], pd.DataFrame]) -> bool:

@@ -23,6 +23,7 @@ from companion.exhibits import (
     figA,
     figB,
     figC,
+    figD,
     learning,
     ood,
     reheating,
@@ -39,7 +40,8 @@ EXHIBITS: list[Exhibit] = [
     module.EXHIBIT
     for module in (
         fig01, table1, figA, learning, fig02, reheating, ood, fig03, fig05, fig04, fig06, table2, fig07,
-        table3, table4, table5, fig08, fig09, fig10, fig11, fig12, fig13, figB, figC, table6, audit,
+        table3, table4, table5, fig08, fig09, fig10, fig11, fig12, fig13, figB, figC, figD,
+        table6, audit,
     )
 ]  # fmt: skip
 

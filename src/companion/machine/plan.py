@@ -81,21 +81,23 @@ def plan(profile: Profile) -> pd.DataFrame:
     }
     policies = ["Base", "Collapsed", *made, *rl.arms]
     heatings, scarce = _analyses(profile)
+    rivals = _rivals(profile)
     # Of Fig. 4's policies, whose ends are the study's, and of Fig. B's, which has two of those as well.
     between = profile.analysis.checkpoints - 2 + 6
     sampled = _test_problems(profile, profile.task.test_problems) * asked.samples
     evaluated = len(policies) + len(rl.arms) * (checkpoints - 1)
+    judged = len(rivals) * checkpoints
     frontier, saved = _frontier(profile)
-    checks = evaluated + between + frontier + saved + _checks(profile)
+    checks = evaluated + judged + between + frontier + saved + _checks(profile)
     along = _test_problems(profile, profile.analysis.frontier_problems)
     rows |= {
         "evaluation": _row(profile, "evaluation", evaluated * sampled, asked.max_new_tokens),
         "analyses: RL": _row(
             profile,
             "RL",
-            answers * sum(scarce),
+            answers * (sum(scarce) + sum(rivals)),
             rl.max_response_tokens,
-            disk=policy * (4 + len(scarce)),
+            disk=policy * (4 + len(scarce) + judged),
             scratch=policy * 8,
         ),
         "analyses: reheating": _row(
@@ -109,7 +111,7 @@ def plan(profile: Profile) -> pd.DataFrame:
         "analyses: evaluation": _row(
             profile,
             "evaluation",
-            between * sampled + frontier * along * profile.analysis.frontier_samples,
+            (between + judged) * sampled + frontier * along * profile.analysis.frontier_samples,
             asked.max_new_tokens,
             disk=policy * saved,
         ),
@@ -209,6 +211,15 @@ def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     return heatings, [extra.scarce_steps] * 3  # to the fork, and two arms from there
 
 
+def _rivals(profile: Profile) -> list[int]:
+    """RL steps of every further arm of Fig. D."""
+    rl, extra = profile.rl, profile.analysis
+    to_collapse = rl.collapse.max_steps
+    return [rl.continued_steps] * len(extra.rivals) + [
+        to_collapse + rl.continued_steps for _ in extra.entropy_bonuses
+    ]
+
+
 def _continued(profile: Profile) -> dict[str, int]:
     """RL steps of each arm; the one with equal tokens trains what plain DAPO has not."""
     rl, heat = profile.rl, profile.reheat
@@ -226,7 +237,7 @@ def _checks(profile: Profile) -> int:
     """Entropy checks beside those of evaluated policies: of every start and every checkpoint."""
     rl, heat = profile.rl, profile.reheat
     heatings, scarce = _analyses(profile)
-    trained = [rl.collapse.max_steps, *_continued(profile).values(), *scarce]
+    trained = [rl.collapse.max_steps, *_continued(profile).values(), *scarce, *_rivals(profile)]
     distilled = _distilled(profile)
     heated = [heat.max_steps] * len(distilled) + [steps for _, steps in heatings]
     checks = sum(1 + math.ceil(steps / rl.collapse.check_every) for steps in trained)

@@ -152,11 +152,13 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
             "rollout_temperature",
             "reward_rule",  # in tasks.reward, where it counts
             "arms",
+            "entropy_coeff",  # below, where there is one
         }
     )
     return {
         "seed": profile.seed,
         **method,
+        **({"entropy_coeff": profile.rl.entropy_coeff} if profile.rl.entropy_coeff else {}),
         "rollout_temperature": temperature,
         **tasks.reward(profile),
         "check_every": profile.rl.collapse.check_every,

@@ -72,7 +72,7 @@ def overrides(
         "actor_rollout_ref.actor.clip_ratio_c": rl.clip_c,
         "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
         "actor_rollout_ref.actor.use_kl_loss": False,
-        "actor_rollout_ref.actor.entropy_coeff": 0,
+        "actor_rollout_ref.actor.entropy_coeff": rl.entropy_coeff or 0,
         "actor_rollout_ref.actor.data_loader_seed": profile.seed,
         "actor_rollout_ref.actor.optim.lr": rl.learning_rate,
         "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
@@ -211,8 +211,9 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         return platform | {
             "actor_rollout_ref.model.external_lib": server,
             "actor_rollout_ref.rollout.name": "transformers",
-            # The sampler knows it (replay_buffer.py); rows without advantage need no update then.
-            "actor_rollout_ref.actor.calculate_entropy": False,
+            # The sampler knows it (replay_buffer.py); without a bonus, rows without advantage need no
+            # update then.
+            "actor_rollout_ref.actor.calculate_entropy": rl.entropy_coeff > 0,
             f"+{agent}.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
         }

@@ -145,21 +145,27 @@ def _lengths(run: Run) -> float:
 
 
 def evaluations(profile: Profile) -> dict[str, Run]:
-    """Every policy of the study on the held-out suites, in the order of Table 1.
-
-    Of an arm its last checkpoints, `rl.evaluated_checkpoints` of them; the last has the arm's name.
-    """
+    """Every policy of the study on the held-out suites, as Table 1 has them; of an arm its `ends`."""
     policies = {
         "Base": base(profile),
         "Collapsed": collapsed(profile),
         **{name: run.policy for name, run in reheated(profile).items()},
     }
-    for arm, run in continued(profile).items():
+    return evaluate.evaluate_each(profile, policies | ends(continued(profile)))
+
+
+def ends(made: Mapping[str, Run]) -> dict[str, Path]:
+    """The policies that arms are judged by, by label: the last `rl.evaluated_checkpoints` of each.
+
+    An arm's very last has the arm's name.
+    """
+    policies: dict[str, Path] = {}
+    for arm, run in made.items():
         *before, last = rl.checkpoints(run).values()
         count = 1 + len(before)
         policies |= {f"{arm}, checkpoint {i + 1} of {count}": p for i, p in enumerate(before)}
         policies[arm] = last
-    return evaluate.evaluate_each(profile, policies)
+    return policies
 
 
 def training_runs(profile: Profile) -> dict[str, Run]:

@@ -79,6 +79,37 @@ def frontier(profile: Profile) -> dict[str, Run]:
     return evaluate.evaluate_each(longer, found)
 
 
+def rivals(profile: Profile) -> dict[str, Run]:
+    """What fewer seeds are compared with (Fig. D): `analysis.rivals`, and an entropy bonus.
+
+    The bonus is verl's own, from the base policy on and never reheated, for as many steps as plain
+    DAPO took in all: to the collapse, and after it.
+    """
+    asked, found = profile.analysis, dict[str, Run]()
+    if asked.rivals:
+        more = [arms.DAPO, "+DAPO w/ PR-FKL", *asked.rivals]  # no profile lacks the first two
+        made = arms.continued(params.change(profile, {"rl.arms": more, "analysis.rivals": []}))
+        found |= {arm: made[arm] for arm in asked.rivals}
+    for coefficient in asked.entropy_bonuses:
+        arm, before = bonus(coefficient), rl.collapse(profile).result["step"]
+        anew = {
+            "rl.entropy_coeff": coefficient,
+            "rl.continued_steps": before + profile.rl.continued_steps,
+        }
+        found[arm] = rl.resume(params.change(profile, anew), policies.base(profile), arm=arm)
+    return found
+
+
+def bonus(coefficient: float) -> str:
+    """What the arm with this entropy bonus is called."""
+    return f"DAPO, entropy bonus {coefficient:g}"
+
+
+def rival_ends(profile: Profile) -> dict[str, Run]:
+    """The policies of `rivals` on the held-out suites, as those of the study's arms."""
+    return evaluate.evaluate_each(profile, arms.ends(rivals(profile)))
+
+
 def objectives(profile: Profile) -> dict[str, Run]:
     """Forward and reverse KL on the same prompts, by AdamW as in the study and by plain SGD.
 

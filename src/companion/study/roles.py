@@ -84,6 +84,8 @@ ANALYSES: dict[str, Role] = {
     "teacher_ends": teacher.evaluations,
     "leak": teacher.leaks,
     "frontier": experiments.frontier,
+    "rivals": experiments.rivals,
+    "rival_ends": experiments.rival_ends,
 }
 """Notebooks 05 to 09, 11 and 12: some seeds have them."""
 

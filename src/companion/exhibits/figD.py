@@ -1,0 +1,74 @@
+"""Fig. D, ours: what RL makes of the other ways to more entropy, on the seeds that have them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from companion import paired
+from companion.analysis import collect, decided
+from companion.exhibits import figA, headline
+from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.headline import IN
+from companion.schema import Profile
+from companion.study import arms
+from companion.study.roles import Evidence
+
+FROZEN, FIXED_POINT = "+DAPO w/ PR-FKL frozen", "+DAPO w/ PR-scale*"
+MARGIN = 1.5
+"""Points of avg@k that would not matter (docs/preregistration.md)."""
+
+
+def make(profile: Profile, evidence: Evidence) -> Shown | None:
+    if len(evidence.seeds) < 2:
+        return None
+    rivals = collect.samples(evidence.every("rival_ends"))
+    rows = pd.concat([headline.samples(evidence), rivals], ignore_index=True)
+    rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
+    places = headline.places(profile)
+    table, each = decided.against(rows, places, arms.DAPO)
+    return Shown(
+        figure=figA.draw(table, each),
+        data=each.round(4),
+        sentence=sentence(table, each) + distilling(rows, {IN: places[IN]}),
+        more={"rivals_by_seed": figA.numbers(table)},
+    )
+
+
+def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:
+    """Args: of `decided.against`, all arms against plain DAPO."""
+    metric, count = table["metric"].iloc[0], each["seed"].nunique()
+    rows = table[(table["metric"] == metric) & (table["place"] == IN)]
+    gains = ", ".join(f"{figA.short(r.policy)} {r.gain:+.1f}" for r in rows.itertuples())
+    return f"On the {count} seeds that have all of them, {metric} {IN} beside plain DAPO: {gains}."
+
+
+def distilling(samples: pd.DataFrame, places: dict[str, list[str]]) -> str:
+    """Whether RL ends elsewhere from a frozen teacher's policy than from its fixed point: one test.
+
+    Args:
+        samples: of all arms; says nothing where one of the two is missing.
+        places: the suites to average over.
+    """
+    if not {FROZEN, FIXED_POINT} <= set(samples["label"]):
+        return ""
+    _, each = decided.against(samples, places, FIXED_POINT)
+    rows = each[(each["policy"] == FROZEN) & (each["metric"] == each["metric"].iloc[0])]
+    test = paired.equivalent(rows["gain"].to_numpy(), MARGIN)
+    verdict = "equivalent" if test.p_value < 0.05 else "not shown to be equivalent"
+    return (
+        " Distilling from a frozen teacher and dividing its logits to the same entropy are "
+        f"{verdict} within {MARGIN:g} points after RL ({test.interval:+.1f} with its 90% "
+        f"interval; two one-sided tests, p = {test.p_value:.2g})."
+    )
+
+
+EXHIBIT = Exhibit(
+    name="figD",
+    title="Fig. D: what RL makes of the other ways to more entropy",
+    notebook="12_restore",
+    roles=("evaluations", "rival_ends"),
+    make=make,
+    alt="For each arm, those that fewer seeds have included, its gain over plain DAPO: every seed, the "
+    "mean, its interval, and the smallest gain that so many seeds detect.",
+    every_seed=True,
+)
