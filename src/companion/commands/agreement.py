@@ -13,8 +13,16 @@ from companion.schema import Profile
 from companion.study import roles
 from companion.study.roles import PROFILE, Evidence
 
-NO_SETTING = ("seed", "about", "task.data", "hardware")
-"""Of a profile: in what published seeds may differ, the platform apart."""
+NO_SETTING = (
+    "seed",
+    "about",
+    "task.data",
+    "hardware",
+    "analysis.rivals",
+    "analysis.entropy_bonuses",
+)
+"""Of a profile: in what published seeds may differ, the platform apart. Rivals say what is made,
+not how."""
 OF_THE_SEED = ("seed", "tau", "max_steps", "recovery_entropy", "ceiling_entropy")
 """Of a run's settings: those that some runs take from others of their seed, such as the tau of
 PR-scale*. Where they are the profile's own, the profiles are compared."""
