@@ -31,7 +31,7 @@ def samples(shift, label):
     return pd.DataFrame(
         {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + shift) % 3 == 0,
          "prompt": f"{p}", "gold": f"{p}", "token_ids": [p, s], "ended": s > 0 or label != "Base"}
-        for suite in countdown.suites("test") for p in range(4) for s in range(8)
+        for suite in countdown.suites(PROFILE.task, "test") for p in range(4) for s in range(8)
     )  # fmt: skip
 
 

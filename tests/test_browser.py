@@ -132,7 +132,7 @@ def test_no_hostile_string_runs_on_the_page_or_in_a_notebook(browser, tmp_path):
     for golds in (["34"] * len(said), said):
         judged = tasks.judge(profile, said, golds)
         assert len(judged) == len(said) and not (golds[0] == "34" and judged["correct"].any())
-    assert countdown.judge(said, ["3 5 7 -> 36"] * len(said))["correct"].sum() == 0
+    assert countdown.judge(profile.task, said, ["3 5 7 -> 36"] * len(said))["correct"].sum() == 0
 
     table = pd.DataFrame({"answer": said, said[0]: said}, index=said)
     sentence = " ".join(said)

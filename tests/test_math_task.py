@@ -166,7 +166,7 @@ def test_no_answer_of_the_papers_length_makes_a_reward_hang_or_raise(piece, leng
 @pytest.mark.parametrize(("source", "gold", "why"), [
     ("math/x", None, "'NoneType' object has no attribute 'split'"),
     ("countdown/x", "3 5 7 36", "prompt is '3 5 7 36' and must read like '5 3 7 -> 36'"),
-    ("chess/x", "1", "data_source is 'chess/x' and must begin with 'countdown/' or 'math/'"),
+    ("chess/x", "1", "data_source is 'chess/x' and must begin with 'countdown/', 'math/' or 'own/'"),
 ])  # fmt: skip
 def test_a_reward_that_cannot_be_told_is_one_sentence_and_no_score(profile, source, gold, why):
     """By verl's own manager, in the thread that it calls rewards in."""

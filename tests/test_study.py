@@ -196,7 +196,9 @@ def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch
     assert evaluate.evaluate(few, base, "Base", "validation").record["started"] == started
     assert evaluate.evaluate(more, base, "Base", "validation").folder != run.folder
     samples = collect.samples([run])
-    assert len(samples) == 6 * 2 * 2 and set(samples["suite"]) == set(countdown.suites("test"))
+    assert len(samples) == 6 * 2 * 2 and set(samples["suite"]) == set(
+        countdown.suites(params.load("smoke").task, "test")
+    )
     again = [
         countdown.verify(countdown.parse_prompt(row.prompt), row.answer)
         for row in samples.itertuples()

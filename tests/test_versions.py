@@ -161,7 +161,7 @@ def of_entropy(_):
 
 def of_grader(task, pairs):
     golds, given = zip(*pairs, strict=True)
-    return {name: column.tolist() for name, column in task.judge(given, golds).items()}
+    return {name: column.tolist() for name, column in task.judge(SMOKE.task, given, golds).items()}
 
 
 def of_reward(source, pairs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from companion import hashes
 from companion.params import place
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+Prompt: TypeAlias = "str | list[dict[str, str]]"
+"""A user message; or a conversation that ends with one: messages with role and content."""
 FAMILY = "qwen3"
 """The model_type whose form is relied upon: ms-swift's command, the final norm that `scaling` divides,
 the plain output head that `reading` applies."""
@@ -142,14 +144,26 @@ def end_tokens(folder: Path) -> frozenset[int]:
     return frozenset({load_tokenizer(folder).eos_token_id, *named} - {None})
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of user messages in the tokenizer's chat template, ready to be answered."""
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt]
+) -> list[list[int]]:
+    """Token ids of prompts in the tokenizer's chat template, ready to be answered."""
     return [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+            as_messages(prompt), add_generation_prompt=True, return_dict=False
         )
         for prompt in prompts
     ]
+
+
+def as_messages(prompt: Prompt) -> list[dict[str, str]]:
+    """As a chat template takes it."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
+def as_text(prompt: Prompt) -> str:
+    """As it is read, hashed and kept: the user message, or the conversation in JSON."""
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
 
 
 def _download(name: str) -> Path:

@@ -81,13 +81,23 @@ class Hardware(Section):
 class Task(Section):
     """Problems, and the policies the study starts from."""
 
-    name: Literal["countdown", "math"]
+    name: Literal["countdown", "math", "own"]
     base: str
     """The base policy: a folder, below the repository if relative, or a model of the hub."""
     collapsed: str | None = None
     """A shipped collapsed policy, used when no collapse run of this profile is finished."""
     data: str | None = None
     """Folder with the data sets (mathematics); None: $COMPANION_DATA_DIR, and without it the hub."""
+    prompts: str | None = None
+    """A task of one's own (tasks/own.py): its file, JSON lines or parquet, below the repository if
+    relative."""
+    grader: str = "exact"
+    """Of such a task: exact, math, or a function of one's own such as grader.py:grade."""
+    held_out: float = Field(default=0.2, ge=0, lt=1)
+    """The share of its prompts, by a hash, that is not trained on: half for validation, half for test.
+    0: all are everything, which will do for reheating alone."""
+    ood: str | None = None
+    """Its suite that is never trained on, and reported apart."""
     train_problems: PositiveInt
     validation_problems: PositiveInt
     """Validation problems a suite: for choosing settings, never for reporting."""
@@ -334,6 +344,8 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
+        if self.task.name == "own" and not self.task.prompts:
+            raise ValueError("task.prompts is missing; name the file with the task's prompts")
         if self.task.name == "countdown" and not self.task.test_problems:
             raise ValueError("task.test_problems is missing; countdown has no end, give a number")
         if twice := set(self.rl.arms) & set(self.analysis.rivals):

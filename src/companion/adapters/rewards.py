@@ -24,24 +24,27 @@ def compute_score(
     ground_truth: str,
     extra_info: Any = None,
     reward_rule: str | None = None,
+    grader: str = "",
     **_: Any,
 ) -> dict[str, float]:
     """The reward of an answer, by its task's own rule.
 
-    Countdown: 1 for a right answer, else 0. Mathematics: 1 or -1, by `rl.reward_rule`.
+    Countdown, and a task of one's own: 1 for a right answer, else 0. Mathematics, also as the grader
+    of such a task: 1 or -1, by `rl.reward_rule`.
 
     Args:
         data_source: "<task>/<suite>", as in the training file.
         solution_str: the answer without special tokens.
         ground_truth: a question's gold.
         reward_rule: the profile's, for mathematics.
+        grader: of a task of one's own.
 
     Raises:
         ValueError: the rule cannot tell; for an answer that cannot be scored there is no number. verl
             ends with it, or replay_buffer.py does where verl would go on.
     """
     try:
-        return _score(data_source, solution_str, ground_truth, reward_rule)
+        return _score(data_source, solution_str, ground_truth, reward_rule, grader)
     except Exception as error:  # whatever a rule trips over
         raise ValueError(
             f"an answer to '{data_source}' with the gold {ground_truth!r} cannot be rewarded "
@@ -49,17 +52,22 @@ def compute_score(
         ) from error
 
 
-def _score(source: str, answer: str, gold: str, rule: str | None) -> dict[str, float]:
+def _score(source: str, answer: str, gold: str, rule: str | None, grader: str) -> dict[str, float]:
     task = source.split("/")[0]
     if task == "countdown":
         from companion.tasks import countdown
 
         correct = float(countdown.verify(countdown.parse_prompt(gold), answer))
         return {"score": correct, "acc": correct}
-    if task == "math":
+    if task == "own" and grader != "math":
+        from companion.tasks import own
+
+        correct = float(own.right(grader, answer, gold))
+        return {"score": correct, "acc": correct}
+    if task in ("math", "own"):
         correct = _math(answer, gold, rule)
         return {"score": 1.0 if correct else -1.0, "acc": float(correct)}
-    raise ValueError(f"data_source is '{source}' and must begin with 'countdown/' or 'math/'")
+    raise ValueError(f"data_source is '{source}' and must begin with 'countdown/', 'math/' or 'own/'")
 
 
 def _math(answer: str, gold: str, rule: str | None) -> bool:

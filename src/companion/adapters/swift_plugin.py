@@ -79,7 +79,7 @@ class SelfDistillationTrainer(GKDTrainer):
         samples = self._preprocess_inputs(samples)
         answers = sample(
             self.model.eval(),
-            encode_prompts(tokenizer, [s.messages[-1]["content"] for s in samples]),
+            encode_prompts(tokenizer, [s.messages for s in samples]),
             end_tokens=self.end_tokens,
             max_new_tokens=self.args.max_completion_length,
             temperature=self.args.temperature,

@@ -13,7 +13,7 @@ from torch import Tensor
 from companion import objective
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
-from companion.policies import encode_prompts, end_tokens, load_policy
+from companion.policies import as_text, encode_prompts, end_tokens, load_policy
 from companion.runs import Run
 from companion.schema import Profile
 from companion.stages.entropy import entropy_prompts
@@ -124,7 +124,7 @@ def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
     with torch.inference_mode():
         logits = model(inputs).logits[0, -1].float().cpu()
     return Position(
-        asked[row],
+        as_text(asked[row]),
         tokenizer.decode(before),
         logits.numpy(),
         tokenizer.convert_ids_to_tokens(range(len(logits))),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from companion import hashes, tasks
+from companion.policies import Prompt, as_text
 from companion.schema import Profile
 from companion.stages.answers import VERSIONS
 from companion.stages.engines import opened
 from companion.stages.reading import Rollouts, rollouts_of
 
 
-def asked(profile: Profile) -> list[str]:
+def asked(profile: Profile) -> list[Prompt]:
     """The test prompts of the analyses: `analysis.problems` in equal parts of the suites."""
     return [q.prompt for q in tasks.mixed(profile, "test", profile.analysis.problems)]
 
@@ -19,7 +20,7 @@ def asked(profile: Profile) -> list[str]:
 def settings(profile: Profile) -> dict[str, object]:
     """What rollouts depend on beside policy and seed, for a run's fingerprint."""
     return {
-        "data": hashes.text_hash(asked(profile)),
+        "data": hashes.text_hash(map(as_text, asked(profile))),
         "samples": profile.analysis.samples,
         "max_new_tokens": profile.evaluation.max_new_tokens,
         "engine": profile.evaluation.engine,

@@ -12,7 +12,7 @@ from pathlib import Path
 from companion import policies, schema, tasks
 from companion.machine.facts import together
 from companion.params import place
-from companion.tasks import benchmarks
+from companion.tasks import benchmarks, own
 from companion.tasks.sources import BENCHMARKS, Source
 
 THERE = "on the hub"
@@ -40,8 +40,10 @@ def to_data(task: schema.Task) -> tuple[bool, str]:
     """The data sets of a profile's task."""
     if task.name == "countdown":
         return True, "made by rule"
+    if task.name == "own":
+        return _readable(task)
     module = tasks.of(task.name)
-    names = {module.TRAINING, *module.suites("test")} - set(task.leave_out)
+    names = {module.TRAINING, *module.suites(task, "test")} - set(task.leave_out)
     sources = {name: source for name, source in BENCHMARKS.items() if name in names}
     folder = benchmarks.folder_of(task)
     if folder:
@@ -55,6 +57,13 @@ def to_data(task: schema.Task) -> tuple[bool, str]:
     }
     says = together({name: partial(ask_hub, hub, "dataset") for name, hub in asked.items()})
     return summary(list(sources), {name: says.get(name, SILENT) for name in asked})
+
+
+def _readable(task: schema.Task) -> tuple[bool, str]:
+    try:
+        return True, f"{len(own.training(task))} training prompts in a file"
+    except ValueError as error:
+        return False, str(error)
 
 
 def missing_files(folder: Path, sources: Mapping[str, Source]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from companion.policies import Prompt
+
 VERSIONS = {"transformers": 1, "vllm": 1}
 """Of each engine's sampler (sampling.py, vllm_engine.py): raised by hand when the same call gives
 answers of another kind (tests/test_versions.py). Part of the identity of whatever samples."""
@@ -39,7 +41,7 @@ def cut(answer: Sequence[int], limit: int, end_tokens: Container[int]) -> bool:
 class Sampler(Protocol):
     def __call__(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Prompt],
         *,
         max_new_tokens: int,
         temperature: float,
@@ -47,7 +49,7 @@ class Sampler(Protocol):
         seed: int,
         first: int = 0,
     ) -> Answers:
-        """One answer to each user message.
+        """One answer to each prompt.
 
         Args:
             first: the number of the first prompt among all that share the seed: answers do not

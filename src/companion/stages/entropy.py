@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from companion import hashes, tasks
+from companion.policies import Prompt, as_text
 from companion.schema import Profile
 from companion.stages.answers import VERSIONS
 from companion.statistics import Estimate, ratio_of_sums
@@ -90,7 +91,7 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     return measured
 
 
-def _entropy_sums(policy: Path, prompts: list[str], answers: Answers) -> np.ndarray:
+def _entropy_sums(policy: Path, prompts: list[Prompt], answers: Answers) -> np.ndarray:
     """The entropies of each answer's tokens, added up; read again where the engine reports none."""
     if answers.entropies:
         return np.array([sum(row) for row in answers.entropies])
@@ -108,7 +109,7 @@ def measure(profile: Profile) -> dict[str, object]:
     platform = profile.hardware.platform
     return {
         "platform": platform,
-        "entropy_data": hashes.text_hash(entropy_prompts(profile)),
+        "entropy_data": hashes.text_hash(map(as_text, entropy_prompts(profile))),
         "entropy_tokens": profile.rl.max_response_tokens,
         "entropy_version": VERSION,
         "entropy_sampler_version": VERSIONS[ENGINES[platform]],
@@ -124,7 +125,7 @@ def entropy_row(measured: Estimate) -> dict[str, float]:
     }
 
 
-def entropy_prompts(profile: Profile) -> list[str]:
+def entropy_prompts(profile: Profile) -> list[Prompt]:
     """The fixed validation prompts of the entropy measure."""
     asked = tasks.mixed(profile, "validation", profile.entropy.prompts)
     return [question.prompt for question in asked]

@@ -83,6 +83,7 @@ def _run(
         "engine": engine,
         "evaluate_version": VERSION,
         "grader_version": tasks.of(profile.task.name).GRADER_VERSION,
+        **tasks.grader(profile),
         "sampler_version": engines.VERSIONS[engine],
         **measure(profile),
     }
@@ -164,6 +165,7 @@ def _sample(
 def _judged(asked: pd.DataFrame, answers: Answers, profile: Profile) -> pd.DataFrame:
     verdicts = tasks.judge(profile, answers.texts, asked["gold"].tolist())
     return asked.assign(
+        prompt=asked["prompt"].map(policies.as_text),
         answer=answers.texts,
         ended=answers.ended,
         tokens=[len(tokens) for tokens in answers.tokens],
@@ -181,9 +183,9 @@ def _write_samples(path: Path, samples: pd.DataFrame) -> None:
 
 def as_asked(policy: Path, profile: Profile) -> str:
     """The first validation problem as the policy reads it, in training and in evaluation alike."""
-    message = {"role": "user", "content": tasks.first_of_each(profile, "validation")[0].prompt}
+    messages = policies.as_messages(tasks.first_of_each(profile, "validation")[0].prompt)
     return policies.load_tokenizer(policy).apply_chat_template(
-        [message], tokenize=False, add_generation_prompt=True
+        messages, tokenize=False, add_generation_prompt=True
     )
 
 
@@ -211,7 +213,7 @@ def examples(policy: Path, profile: Profile) -> str:
         )
     verdicts = tasks.judge(profile, answers.texts, [question.gold for question in asked])
     return "\n\n".join(
-        f"{question.suite}: {question.prompt}  "
+        f"{question.suite}: {policies.as_text(question.prompt)}  "
         f"({'right' if right else 'wrong'}, {len(tokens)} tokens)\n"
         + "\n".join(f"    {line.strip()}" for line in text.split("\n"))
         for question, right, text, tokens in zip(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from companion.policies import encode_prompts, load_policy, load_tokenizer
+from companion.policies import Prompt, encode_prompts, load_policy, load_tokenizer
 from companion.stages.answers import Answers
 
 BATCH_TOKENS = 8192
@@ -35,7 +35,7 @@ class Rollouts:
 
 
 def rollouts_of(
-    policy: Path, prompts: Sequence[str], answers: Answers, samples: int = 1
+    policy: Path, prompts: Sequence[Prompt], answers: Answers, samples: int = 1
 ) -> Rollouts:
     """Answers to user messages as rollouts of the policy, whose tokenizer encodes the prompts."""
     tokenizer = load_tokenizer(policy)

@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from companion.policies import encode_prompts, end_tokens, load_policy
+from companion.policies import Prompt, encode_prompts, end_tokens, load_policy
 from companion.stages.answers import Answers, Sampler
 
 ROWS = 256
@@ -28,7 +28,7 @@ def sampler(policy: Path) -> Sampler:
     model, tokenizer = load_policy(policy)
     ends = end_tokens(policy)
 
-    def answer(prompts: Sequence[str], **settings: Any) -> Answers:
+    def answer(prompts: Sequence[Prompt], **settings: Any) -> Answers:
         answers = sample(model, encode_prompts(tokenizer, prompts), end_tokens=ends, **settings)
         answers.texts = tokenizer.batch_decode(answers.tokens, skip_special_tokens=True)
         return answers

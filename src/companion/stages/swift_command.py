@@ -14,6 +14,7 @@ from typing import Any
 
 from companion import tasks
 from companion.objective import Direction
+from companion.policies import as_messages
 from companion.schema import Profile
 
 PLUGIN = Path(__file__).parents[1] / "adapters" / "swift_plugin.py"
@@ -149,7 +150,7 @@ def write_inputs(profile: Profile, direction: Direction, folder: Path) -> None:
     batches = max(1, len(prompts) // profile.reheat.batch_size)
     (folder / PROMPTS).write_text(
         "".join(
-            json.dumps({"messages": [{"role": "user", "content": prompt}]}) + "\n"
+            json.dumps({"messages": as_messages(prompt)}) + "\n"
             for prompt in itertools.islice(
                 itertools.cycle(prompts), batches * profile.reheat.batch_size
             )

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from companion import metrics, outputs, tasks
+from companion.policies import as_messages
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -58,7 +59,7 @@ def write_data(profile: Profile, folder: Path) -> None:
         rows = [
             {
                 "data_source": f"{profile.task.name}/{question.suite}",
-                "prompt": [{"role": "user", "content": question.prompt}],
+                "prompt": as_messages(question.prompt),
                 "ability": "math",
                 "reward_model": {"style": "rule", "ground_truth": question.gold},
                 "extra_info": {"index": i, "key": question.key},

@@ -18,7 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from companion.policies import end_tokens
+from companion.policies import Prompt, end_tokens
 from companion.schema import Hardware
 from companion.stages.answers import Answers, Sampler
 
@@ -39,7 +39,7 @@ def opened(policy: Path, hardware: Hardware) -> Iterator[Sampler]:
         ends = sorted(end_tokens(policy))
 
         def answer(
-            prompts: Sequence[str], *, seed: int, first: int = 0, **settings: float
+            prompts: Sequence[Prompt], *, seed: int, first: int = 0, **settings: float
         ) -> Answers:
             if not engines:
                 engines.extend(

@@ -1,10 +1,10 @@
 """What the policies are trained and evaluated on, and how an answer is judged.
 
-A task is a module of this package with TRAINING, SUITES, OOD, `suites`, `training`, `questions`,
-`overlap`, `judge`, `reward` and `source`: countdown for two cores, math for the paper's own data. The
-functions below ask the one that a profile names. GRADER_VERSION and REWARD_VERSION are raised by
-hand when `judge`, or the reward in adapters/rewards.py, says something else of the same answer
-(tests/test_versions.py); each is part of the identity of the runs that ask it.
+A task is a module of this package with TRAINING, `suites`, `ood`, `training`, `questions`, `overlap`,
+`judge`, `grader`, `reward` and `source`: countdown for two cores, math for the paper's own data, own
+for a file of anybody's. The functions below ask the one that a profile names. GRADER_VERSION and
+REWARD_VERSION are raised by hand when `judge`, or the reward in adapters/rewards.py, says something
+else of the same answer (tests/test_versions.py); each is part of the identity of the runs that ask it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from companion import hashes
+from companion.policies import Prompt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +31,8 @@ class Question:
     """The benchmark, or the grade of difficulty, that it counts to."""
     key: str
     """Unique within the suite."""
-    prompt: str
-    """The user message."""
+    prompt: Prompt
+    """What the policy is asked."""
     gold: str
     """What `judge` holds an answer against."""
 
@@ -48,8 +49,8 @@ def suites(profile: Profile, split: str = "test") -> list[str]:
 
 def ood(profile: Profile) -> str | None:
     """The out-of-distribution suite; None if the profile leaves it out."""
-    suite = of(profile.task.name).OOD
-    return None if suite in profile.task.leave_out else suite
+    suite = of(profile.task.name).ood(profile.task)
+    return None if suite is None or suite in profile.task.leave_out else str(suite)
 
 
 def asked(profile: Profile, split: str) -> list[str]:
@@ -59,13 +60,13 @@ def asked(profile: Profile, split: str) -> list[str]:
         ValueError: task.leave_out names no suite, or leaves none to average over.
     """
     task, left_out = of(profile.task.name), set(profile.task.leave_out)
-    tested = task.suites("test")
-    if not left_out <= set(tested) or set(tested) <= {*left_out, task.OOD}:
+    tested = task.suites(profile.task, "test")
+    if not left_out <= set(tested) or set(tested) <= {*left_out, task.ood(profile.task)}:
         raise ValueError(
             f"task.leave_out is {profile.task.leave_out} and must name some of "
             f"{', '.join(tested)}, and leave one to average over"
         )
-    return [suite for suite in task.suites(split) if suite not in left_out]
+    return [suite for suite in task.suites(profile.task, split) if suite not in left_out]
 
 
 def training(profile: Profile) -> list[Question]:
@@ -102,7 +103,12 @@ def overlap(profile: Profile) -> pd.DataFrame:
 
 def judge(profile: Profile, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: `correct`, and what else the task's grader says."""
-    return of(profile.task.name).judge(answers, golds)
+    return of(profile.task.name).judge(profile.task, answers, golds)
+
+
+def grader(profile: Profile) -> dict[str, str]:
+    """What of the grader is the user's choice, for the identity of an evaluation."""
+    return dict(of(profile.task.name).grader(profile.task))
 
 
 def reward(profile: Profile) -> dict[str, str]:
@@ -110,7 +116,7 @@ def reward(profile: Profile) -> dict[str, str]:
 
     They are part of an RL run's identity; a task whose reward has none leaves it as it is.
     """
-    return dict(of(profile.task.name).reward(profile.rl))
+    return dict(of(profile.task.name).reward(profile))
 
 
 def source(profile: Profile, split: str = "train") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from companion import hashes
 from companion.params import place
+from companion.policies import as_text
 from companion.provenance import first_line
 from companion.tasks import Question, questions
 from companion.tasks.sources import BENCHMARKS, TRAINING, Source
@@ -82,7 +83,7 @@ def ordered(problems: list[Question]) -> list[Question]:
 
     The paper does not say how it chose the 2048 prompts of Fig. 13; ours are the first of these.
     """
-    return sorted(problems, key=lambda p: hashlib.sha256(p.prompt.encode()).digest())
+    return sorted(problems, key=lambda p: hashlib.sha256(as_text(p.prompt).encode()).digest())
 
 
 def folder_of(settings: schema.Task) -> Path | None:

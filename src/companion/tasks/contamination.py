@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from companion.policies import as_text
 from companion.tasks import Question, questions
 
 LENGTH = 8
@@ -42,10 +43,10 @@ def near_duplicates(
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold is {threshold} and must be above 0 and at most 1")
-    wanted = [ngrams(problem.prompt) for problem in problems]
+    wanted = [ngrams(as_text(problem.prompt)) for problem in problems]
     columns = {gram: i for i, gram in enumerate(sorted(set().union(*wanted)))}
     ours = _matrix(wanted, columns)
-    theirs = _matrix((ngrams(problem.prompt) for problem in training), columns).T.tocsc()
+    theirs = _matrix((ngrams(as_text(problem.prompt)) for problem in training), columns).T.tocsc()
     sizes = np.array([len(grams) for grams in wanted])
     rows = []
     for start in range(0, len(problems), ROWS):

@@ -232,9 +232,14 @@ def training_set(count: int) -> list[tuple[str, Problem]]:
 # --- As a task of this package --------------------------------------------------------------
 
 
-def suites(split: str) -> list[str]:
+def suites(settings: schema.Task, split: str) -> list[str]:
     """The suites of the validation or test split, the out-of-distribution one last."""
     return [*SUITES, OOD]
+
+
+def ood(settings: schema.Task) -> str:
+    """The suite of another kind than RL trains on."""
+    return OOD
 
 
 def training(settings: schema.Task) -> list[Question]:
@@ -256,7 +261,7 @@ def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFr
     return pd.DataFrame(twins, columns=["suite", "key", "training_key", "similarity"])
 
 
-def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
+def judge(settings: schema.Task, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: correct."""
     import pandas as pd
 
@@ -270,7 +275,12 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def reward(settings: schema.RL) -> dict[str, str]:
+def grader(settings: schema.Task) -> dict[str, str]:
+    """None: there is one."""
+    return {}
+
+
+def reward(profile: schema.Profile) -> dict[str, str]:
     """None: there is one rule."""
     return {}
 

@@ -28,9 +28,14 @@ HELD_OUT = 256
 """Training problems that are set aside: the paper has no validation problems of its own."""
 
 
-def suites(split: str) -> list[str]:
+def suites(settings: schema.Task, split: str) -> list[str]:
     """The test split's are the benchmarks; validation problems come from the training file."""
     return [*SUITES, OOD] if split == "test" else [TRAINING]
+
+
+def ood(settings: schema.Task) -> str:
+    """The benchmark of another kind than RL trains on."""
+    return OOD
 
 
 def training(settings: schema.Task) -> list[Question]:
@@ -62,7 +67,7 @@ def overlap(asked: Sequence[Question], trained: Sequence[Question]) -> pd.DataFr
     return contamination.near_duplicates(trained, asked)
 
 
-def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
+def judge(settings: schema.Task, answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     """One row an answer: correct by our grader, math_dapo by verl's, and stated, the answer found.
 
     verl's is `math_dapo` as 0.9.1 has it, box included, whatever rule RL was rewarded by
@@ -73,14 +78,19 @@ def judge(answers: Sequence[str], golds: Sequence[str]) -> pd.DataFrame:
     return grading.verdicts(answers, golds)[["correct", "math_dapo", "stated"]]
 
 
-def reward(settings: schema.RL) -> dict[str, str]:
+def grader(settings: schema.Task) -> dict[str, str]:
+    """None: there is one."""
+    return {}
+
+
+def reward(profile: schema.Profile) -> dict[str, str]:
     """Where RL looks for the answer; see adapters/rewards.py."""
-    return {"reward_rule": settings.reward_rule}
+    return {"reward_rule": profile.rl.reward_rule}
 
 
 def source(settings: schema.Task, split: str) -> dict[str, Any]:
     """Of a split's data sets: where they came from, their revisions, the hash of their content."""
-    names = [suite for suite in suites(split) if suite not in settings.leave_out]
+    names = [suite for suite in suites(settings, split) if suite not in settings.leave_out]
     return {name: _loaded(name, benchmarks.folder_of(settings))[1] for name in names}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from companion.policies import as_text
 from companion.tasks import Question
 from companion.tasks.sources import Source
 
@@ -107,5 +108,5 @@ def without_repeats(problems: list[Question]) -> list[Question]:
     """The first of those that differ in whitespace alone; none where their answers differ."""
     groups: dict[str, list[Question]] = {}
     for problem in problems:
-        groups.setdefault(" ".join(problem.prompt.split()), []).append(problem)
+        groups.setdefault(" ".join(as_text(problem.prompt).split()), []).append(problem)
     return [group[0] for group in groups.values() if len({p.gold for p in group}) == 1]
