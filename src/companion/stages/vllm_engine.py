@@ -149,7 +149,7 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
     finally:
         with suppress(BrokenPipeError):  # of a process that has ended: what it never read
             engine.requests.close()
-        # At first by the end of its requests: told to end, it may leave half a gigabyte of shared memory.
+        # At first by the end of its requests: told to end, it may leave its shared memory behind.
         with suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE)
         assert process.stdin
