@@ -1,24 +1,45 @@
 # Everything a reader types. `make help` lists it.
 PROFILE ?= laptop
 SEED ?=
-PLATFORM ?= cpu
-VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?= requirements/torch-index.txt
 
+# The platform is the profile's: its own, or that of the profile it extends.
+ifndef PLATFORM
+PLATFORM := $(shell name=$(PROFILE); for _ in 1 2 3 4 5; do \
+  found=$$(sed -n 's/^  platform: *\([a-z]*\).*/\1/p' params/$$name.yaml 2> /dev/null); \
+  if [ "$$found" ]; then break; fi; \
+  name=$$(sed -n 's/^extends: *\([^ ]*\).*/\1/p' params/$$name.yaml 2> /dev/null); done; echo $${found:-cpu})
+endif
 PINS := requirements/$(PLATFORM).txt
+
+# An environment a platform, since the pins differ: conda's where it is active, or one made here.
+CONDA_cpu := companion
+CONDA_gpu := companion-gpu
+VENV_cpu := .venv
+VENV_gpu := .venv-gpu
+ifeq ($(CONDA_DEFAULT_ENV),$(CONDA_$(PLATFORM)))
+BIN := $(CONDA_PREFIX)/bin
+READY :=
+else
+VENV ?= $(VENV_$(PLATFORM))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(PLATFORM)
+endif
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce check test test-slow lab plan doctor figures verify publish bench base lock clean
+.PHONY: help setup bin reproduce check test test-slow lab plan doctor figures verify publish bench base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  PLATFORM=cpu|gpu"
+	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n"
 
-setup: $(READY)  ## the virtual environment with the pinned packages
+setup: $(READY)  ## the virtual environment with the pinned packages of PROFILE's platform
+	@echo "the environment for $(PLATFORM) is ready: . $(BIN)/activate"
+
+bin:  ## where the environment's programs are
+	@echo $(BIN)
 
 # torch's CPU build may need an index of its own; asked for alone, so that an index out of reach
 # costs its retries once. The lists are complete, hence --no-deps (see cpu-overrides.txt), and every
@@ -27,6 +48,8 @@ setup: $(READY)  ## the virtual environment with the pinned packages
 $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v != (3, 11) and \
 	  "Python is %d.%d and must be 3.11; name one with: make setup PYTHON=python3.11" % v)'
+	@for other in $(filter-out $@,$(wildcard $(VENV)/.ready-*)); do \
+	  echo "$(VENV) holds the packages for $${other##*-}, not for $(PLATFORM): name another folder in VENV"; exit 1; done
 	$(PYTHON) -m venv $(VENV)
 	awk '/^torch==/,!/\\$$/' $(PINS) > $(VENV)/torch.txt
 	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/torch.txt $(if $(filter cpu,$(PLATFORM)),-r $(TORCH_INDEX))
@@ -87,5 +110,5 @@ lock: $(READY)  ## compile requirements/*.in into the pinned lists, with hashes
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --find-links $${PIP_FIND_LINKS:-.} \
 	  --no-emit-find-links --no-header --no-annotate; done
 
-clean:  ## remove the virtual environment and this machine's runs
-	rm -rf $(VENV) runs
+clean:  ## remove the virtual environments; what was run stays in runs/
+	rm -rf $(VENV_cpu) $(VENV_gpu)

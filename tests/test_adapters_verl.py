@@ -89,6 +89,13 @@ def test_an_update_without_the_rows_that_have_no_gradient_is_the_full_one(seen):
         assert dealt["difference"] < 1e-6 and dealt["loss_difference"] < 1e-6
 
 
+def test_packed_rows_do_not_see_each_other_without_flash_attention(seen):
+    """As on GPUs: use_remove_padding and sdpa, sixteen rows in one, beside the same rows padded."""
+    assert seen["tokens"] > 64 * 10
+    assert seen["packed"]["log_probs"] < 1e-5 and seen["packed"]["entropy"] < 1e-5
+    assert seen["joined"] > 0.1  # what two rows say that are one text to it
+
+
 def test_verls_two_log_prob_functions_agree():
     """verl_cpu.py puts the vectorised one in place of the one that loops over tokens."""
     from verl.utils import torch_functional as F

@@ -43,6 +43,31 @@ def test_gpus_must_be_as_many_as_large_and_free(large, here, ok):
     assert doctor.gpus(large, here).ok is ok
 
 
+def test_a_driver_that_torch_cannot_use_is_found_before_it_computes_on_the_cpu():
+    assert doctor.cuda("gpu", True, "13.0", "580.65").ok
+    old = doctor.cuda("gpu", False, "13.0", "550.54")
+    assert not old.ok and old.found == "not usable, driver 550.54"
+    assert old.needed == "a driver for CUDA 13.0"
+    assert (
+        not doctor.cuda("gpu", False, "None", None).ok
+        and doctor.cuda("cpu", False, "None", None).ok
+    )
+
+
+def test_verl_waits_forever_for_cores_that_are_not_there(large, laptop):
+    assert doctor.cores(large, 3 * 8 + 9).ok and not doctor.cores(large, 3 * 8 + 8).ok
+    assert doctor.cores(laptop, 2).ok and not doctor.cores(laptop, 1).ok
+
+
+def test_rays_disk_and_pythons_headers():
+    assert not doctor.temporary_files("gpu", "/tmp", 19).ok
+    assert (
+        doctor.temporary_files("gpu", "/tmp", 21).ok and doctor.temporary_files("cpu", "/tmp", 2).ok
+    )
+    assert not doctor.headers("gpu", None).ok and doctor.headers("cpu", None).ok
+    assert doctor.headers("gpu", "/usr/include/python3.11/Python.h").ok
+
+
 def test_a_cpu_profile_needs_no_gpu(laptop):
     check = doctor.gpus(laptop, [])
     assert check.ok and check.needed == "" and check.found == "none"
@@ -80,11 +105,6 @@ def test_packages_name_what_differs_frameworks_first():
     check = doctor.packages("gpu", pinned, {"numpy": "2.3.5", "torch": "2.11.01"})
     assert not check.ok and "make setup PLATFORM=gpu" in check.cost
     assert check.found == "torch 2.11.01, verl is missing, aiohttp is missing, 1 more"
-
-
-def test_flash_attention_is_for_gpus_alone():
-    assert doctor.flash_attention("cpu", None).ok
-    assert not doctor.flash_attention("gpu", None).ok and doctor.flash_attention("gpu", "2.8.3").ok
 
 
 def test_a_compiler_by_any_name():
@@ -172,7 +192,7 @@ def test_examine_says_for_each_check_what_to_do(tmp_path, large):
     profile = params.change(large, {"task.base": BASE, "task.data": str(tmp_path)})
     table = doctor.examine(profile)
     assert list(table.columns) == ["check", "found", "needed", "ok", "cost"]
-    assert table["check"].is_unique and len(table) == 11
+    assert table["check"].is_unique and len(table) == 14
     assert (table["cost"].str.len() > 20).all() and not table["cost"].str.contains("\n").any()
     assert table.set_index("check")["ok"][["model", "data sets"]].tolist() == [True, False]
 

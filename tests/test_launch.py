@@ -162,8 +162,10 @@ STAND_INS = {
     "scontrol": "echo one; /bin/sleep 0.05; echo two",
     "hostname": "echo 192.0.2.1",
     "sleep": "exec /bin/sleep 0.05",  # ten minutes are six seconds
-    "make": 'echo "$@, $RAY_ADDRESS, $SRUN_CPUS_PER_TASK cores, $(ls joined | wc -l) nodes"; ${WORK:-}',
-    ".venv/bin/ray": """
+    "make": """
+        if [ "$2" = bin ]; then echo elsewhere; exit; fi
+        echo "$@, $RAY_ADDRESS, $SRUN_CPUS_PER_TASK cores, $(ls joined | wc -l) nodes"; ${WORK:-}""",
+    "elsewhere/ray": """
         case "$1 $2" in
           "start $NEVER"*) exec /bin/sleep 60 ;;
           "start $ENDS"*) touch joined/$$; /bin/sleep 1; rm joined/$$; exit 0 ;;

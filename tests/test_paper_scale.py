@@ -78,6 +78,8 @@ def test_verl_is_asked_for_table_3(profile):
     assert (rollout.temperature, rollout.top_p, rollout.top_k) == (1.0, 1.0, -1)
     assert config.trainer.total_epochs == 2
     assert rollout.name == "vllm" and actor.strategy == "fsdp2"
+    model = config.actor_rollout_ref.model
+    assert model.use_remove_padding and model.override_config.attn_implementation == "sdpa"
 
 
 def test_one_node_starts_a_ray_of_its_own_and_several_join_the_jobs(profile):
@@ -169,6 +171,17 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
     # fp32 weights and whole checkpoints: nothing is rounded between verl and ms-swift.
     assert str(asked.torch_dtype) == "torch.float32" and not asked.deepspeed
     assert asked.fsdp_config["state_dict_type"] == "FULL_STATE_DICT"
+    # Nothing that is not among the pins.
+    assert asked.attn_impl == "sdpa" and not asked.padding_free
+
+
+def test_checkpoints_are_whole_whatever_transformers_forwards(profile):
+    """5.9 leaves out what FSDP's configuration says of them; accelerate asks the environment."""
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    with patch.dict(os.environ, swift_command.environment(profile)):
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
 
 
 def saved(folder, step):

@@ -97,7 +97,7 @@ def test_ms_swift_on_two_ranks(tmp_path):
 
 
 def test_ms_swift_sharded_on_two_ranks(tmp_path):
-    """The command for GPUs, but for vLLM and flash-attn: FSDP2 trains, saves and resumes.
+    """The command for GPUs, but for vLLM: FSDP2 trains, saves and resumes.
 
     Through the head, towards a frozen teacher; beside one rank's logits.
     """
@@ -106,8 +106,7 @@ def test_ms_swift_sharded_on_two_ranks(tmp_path):
     fused = params.change(cpu, {"reheat.through_head": True})  # measured as the other is
     base = ROOT / cpu.task.base
     plugin = ["--external_plugins", swift_command.PLUGIN, str(ROOT / "tests" / "sharded_on_cpu.py")]
-    here = ["--use_cpu", "true", "--use_vllm", "false", "--attn_impl", "sdpa"]
-    here += ["--padding_free", "false", *plugin]
+    here = ["--use_cpu", "true", "--use_vllm", "false", *plugin]
     environment = swift_command.environment(cpu) | swift_command.environment(gpu)
 
     def sharded(name, *more):

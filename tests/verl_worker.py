@@ -147,6 +147,29 @@ for coefficient in (0.0, 0.01):
         }
     )
 
+
+def inferred(packed: bool, begin: int = 1) -> dict[str, torch.Tensor]:
+    """verl's log-probabilities and entropies of all tokens, rows padded or packed into one.
+
+    `begin`: rows whose positions begin at 0; those between them go on where the one before ends,
+    which to verl is one text.
+    """
+    data, asked = batch()
+    positions: list[list[int]] = []
+    for i, text in enumerate(data["input_ids"].unbind()):
+        first = positions[-1][-1] + 1 if i % begin else 0
+        positions.append(list(range(first, first + len(text))))
+    data["position_ids"] = jagged(positions)
+    asked |= {"use_remove_padding": packed, "compute_loss": False, "micro_batch_size_per_gpu": 16}
+    for name, value in asked.items():
+        tu.assign_non_tensor_data(data, name, value)
+    made = worker.actor.infer_batch(data)
+    return {name: made[name].values() for name in ("log_probs", "entropy")}
+
+
+padded, packed = inferred(packed=False), inferred(packed=True)
+joined = inferred(packed=True, begin=2)
+
 print(
     "RESULT "
     + json.dumps(
@@ -159,6 +182,9 @@ print(
             "seed_matters": answers.tokens != other.tokens,
             "moved": max(float((after[n] - before[n]).abs().max()) for n in after),
             "dealt": dealt,
+            "tokens": len(padded["log_probs"]),
+            "packed": {n: float((padded[n] - packed[n]).abs().max()) for n in padded},
+            "joined": float((padded["log_probs"] - joined["log_probs"]).abs().max()),
             "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
         }
     )

@@ -20,6 +20,8 @@ from companion.schema import Profile
 
 SHARED_GIB = {"cpu": 1, "gpu": 8}
 """Of /dev/shm; a container's default is 0.06."""
+TEMPORARY_GIB = {"cpu": 1, "gpu": 20}
+"""For Ray's logs and what it puts off; it stops where a disk is 95% full."""
 OPEN_FILES = {"cpu": 1024, "gpu": 65_536}
 
 
@@ -42,13 +44,16 @@ def examine(profile: Profile) -> pd.DataFrame:
     platform, nodes = profile.hardware.platform, profile.hardware.nodes
     looks: dict[str, Callable[[], Check]] = {
         "GPUs": lambda: gpus(profile, facts.gpus()),
+        "CUDA": lambda: cuda(platform, *facts.cuda(), facts.driver()),
+        "cores": lambda: cores(profile, facts.cores()),
         "host memory": lambda: host_memory(profile, facts.available_gib()),
         "disk": lambda: disk(profile, facts.free_disk_gib()),
+        "temporary files": lambda: temporary_files(platform, *facts.temporary()),
         "shared memory": lambda: shared_memory(platform, facts.shared_gib()),
         "open files": lambda: open_files(platform, *facts.open_files()),
         "C compiler": lambda: compiler(facts.compilers()),
+        "Python's headers": lambda: headers(platform, facts.headers()),
         "packages": lambda: packages(platform, facts.pins(platform), facts.packages()),
-        "flash-attention": lambda: flash_attention(platform, facts.packages().get("flash-attn")),
         "model": lambda: model(profile, *access.to_model(profile.task.base)),
         "data sets": lambda: data_sets(profile, *access.to_data(profile.task)),
         "Ray cluster": lambda: cluster(nodes, os.environ.get("RAY_ADDRESS"), facts.answers),
@@ -85,6 +90,32 @@ def gpus(profile: Profile, here: list[tuple[float, float]]) -> Check:
     )
 
 
+def cuda(platform: str, usable: bool, built_for: str, driver: str | None) -> Check:
+    """`built_for`: torch's CUDA, or "None". Too old a driver is no error to torch: it takes the CPU."""
+    return Check(
+        "CUDA",
+        f"{'usable' if usable else 'not usable'}, driver {driver or 'none'}",
+        f"a driver for CUDA {built_for}" if platform == "gpu" else "",
+        platform == "cpu" or usable,
+        "torch computes on the CPU without a word: install a newer NVIDIA driver, and the packages "
+        "for GPUs (make setup PLATFORM=gpu).",
+    )
+
+
+def cores(profile: Profile, found: int) -> Check:
+    """verl reserves three a GPU (single_controller/ray/base.py, max_colocate_count) and nine more."""
+    gpu = profile.hardware.platform == "gpu"
+    needed = 3 * profile.hardware.gpus_per_node + 9 if gpu else profile.hardware.threads
+    return Check(
+        "cores",
+        str(found),
+        str(needed),
+        found >= needed,
+        "verl waits for them forever and says nothing, or they take turns: take a larger machine, "
+        "or fewer GPUs.",
+    )
+
+
 def host_memory(profile: Profile, available: float) -> Check:
     """`available`: in GiB."""
     needed = host_gib(profile)
@@ -107,6 +138,17 @@ def disk(profile: Profile, free: float) -> Check:
         f"{needed:,.0f} GiB, less what is finished",
         free >= needed,
         "A checkpoint cannot be saved, after hours: free some, or link runs/ to a larger disk.",
+    )
+
+
+def temporary_files(platform: str, folder: str, free: float) -> Check:
+    """`free`: in GiB."""
+    return Check(
+        "temporary files",
+        f"{free:,.0f} GiB free in {folder}",
+        f"{TEMPORARY_GIB[platform]} GiB",
+        free >= TEMPORARY_GIB[platform],
+        "Ray stops when its disk is full: free some, or name another folder in TMPDIR.",
     )
 
 
@@ -145,6 +187,17 @@ def compiler(found: list[str]) -> Check:
     )
 
 
+def headers(platform: str, path: str | None) -> Check:
+    return Check(
+        "Python's headers",
+        path or "no Python.h",
+        "any" if platform == "gpu" else "",
+        platform == "cpu" or path is not None,
+        "Triton compiles against them, and vLLM does not start: install python3.11-dev, or take "
+        "conda's Python.",
+    )
+
+
 def packages(platform: str, pinned: Mapping[str, str], here: Mapping[str, str]) -> Check:
     """Both: versions by name. A build's own suffix, as in 2.11.0+cu130, makes no difference."""
     odd = [
@@ -161,17 +214,6 @@ def packages(platform: str, pinned: Mapping[str, str], here: Mapping[str, str]) 
         f"requirements/{platform}.txt",
         not odd,
         f"The adapters fit the pinned frameworks alone: make setup PLATFORM={platform}.",
-    )
-
-
-def flash_attention(platform: str, version: str | None) -> Check:
-    """Not among the pins: it is compiled against the machine's own torch and CUDA."""
-    return Check(
-        "flash-attention",
-        version or "none",
-        "2.8" if platform == "gpu" else "",
-        platform == "cpu" or version is not None,
-        "verl and ms-swift cannot pack answers: pip install flash-attn --no-build-isolation.",
     )
 
 

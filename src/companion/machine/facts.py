@@ -9,9 +9,13 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
+import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -44,6 +48,43 @@ def gpus() -> list[tuple[float, float]]:
         return []
     rows = (line.split(",") for line in text.splitlines())
     return [(int(total) / 1024, int(free) / 1024) for total, free in rows]
+
+
+def cuda() -> tuple[bool, str]:
+    """Whether torch can use a GPU here, and the CUDA it was built for; in a process of its own."""
+    ask = "import torch; print(torch.cuda.is_available(), torch.version.cuda)"
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ask], capture_output=True, text=True, check=True
+    ).stdout
+    usable, version = said.split()[-2:]
+    return usable == "True", version
+
+
+def driver() -> str | None:
+    """NVIDIA's driver, by its version."""
+    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def headers() -> str | None:
+    """Where Python.h lies, if it does."""
+    path = Path(sysconfig.get_path("include"), "Python.h")
+    return str(path) if path.exists() else None
+
+
+def temporary() -> tuple[str, float]:
+    """The folder for temporary files, and what is free there, in GiB."""
+    folder = tempfile.gettempdir()
+    return folder, shutil.disk_usage(folder).free / GIB
 
 
 def available_gib() -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from companion import hashes, tasks
 from companion.policies import Prompt, as_text
 from companion.schema import Profile
+from companion.stages import keeper
 from companion.stages.answers import VERSIONS
 from companion.statistics import Estimate, ratio_of_sums
 
@@ -57,7 +58,7 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
         return measure_here(policy, profile)
     own = {name: value for name, value in os.environ.items() if not name.startswith(RANKS)}
     child = subprocess.run(
-        [sys.executable, "-m", __name__, str(policy), profile.model_dump_json()],
+        [sys.executable, "-m", __name__, str(policy), profile.model_dump_json(), str(os.getpid())],
         env=own,
         capture_output=True,
         text=True,
@@ -132,6 +133,7 @@ def entropy_prompts(profile: Profile) -> list[Prompt]:
 
 
 if __name__ == "__main__":
+    keeper.end_with(int(sys.argv[3]))  # nobody else would hear the number, nor free the GPUs
     print(
         json.dumps(
             asdict(measure_here(Path(sys.argv[1]), Profile.model_validate_json(sys.argv[2])))

@@ -22,13 +22,20 @@ import psutil
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-PATIENCE = 10
+PATIENCE = 20
 """Seconds that processes have to end by themselves."""
 
 
 def command(words: list[str]) -> list[str]:
     """The words that run `words` under a keeper."""
     return [sys.executable, "-m", __name__, *words]
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed as soon as the one that started it, `parent`, ends in whatever way."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def keep(words: list[str]) -> int:
@@ -40,6 +47,7 @@ def keep(words: list[str]) -> int:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for ending in ENDINGS:
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
+    process = None
     try:
         process = subprocess.Popen(
             words,
@@ -52,18 +60,25 @@ def keep(words: list[str]) -> int:
             return 128 + signal.SIGTERM
         return status if status >= 0 else 128 - status
     finally:
-        _end_all()
+        _end_all(process)
 
 
-def _end_all() -> None:
-    """End every process below this one: at first kindly, so that it removes its shared memory."""
+def _end_all(process: subprocess.Popen | None) -> None:
+    """End every process below this one: at first kindly, so that it removes its shared memory.
+
+    `process`, the command itself, is asked first: it knows in which order its own have to end.
+    """
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)  # asked twice, it would leave before they are gone
+    if process:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
     for ending in (signal.SIGTERM, signal.SIGKILL):
         below = psutil.Process().children(recursive=True)
-        for process in below:
+        for left in below:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(ending)
+                left.send_signal(ending)
         psutil.wait_procs(below, timeout=PATIENCE)
 
 

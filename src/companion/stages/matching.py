@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from companion.schema import Profile
 from companion.stages.entropy import token_entropy
@@ -17,6 +17,7 @@ VERSION = 1
 def search(
     profile: Profile,
     entropy: float,
+    folder: Path,
     save: Callable[[float, Path], None],
     bracket: tuple[float, float],
     what: str,
@@ -28,6 +29,7 @@ def search(
 
     Args:
         entropy: mean token entropy, in nats.
+        folder: of a trial, whose policy may be large; removed at the end.
         what: what a refusal calls the bracket, such as "strength between 0 and 1".
 
     Raises:
@@ -35,13 +37,15 @@ def search(
     """
     from scipy.optimize import brentq
 
-    with TemporaryDirectory() as folder:
+    @cache  # both ends are asked for twice
+    def excess(x: float) -> float:
+        save(x, folder)
+        return token_entropy(folder, profile).value - entropy
 
-        @cache  # both ends are asked for twice
-        def excess(x: float) -> float:
-            save(x, Path(folder))
-            return token_entropy(Path(folder), profile).value - entropy
-
+    shutil.rmtree(folder, ignore_errors=True)  # of a search that was killed
+    try:
         if excess(bracket[0]) * excess(bracket[1]) > 0:
             raise ValueError(f"entropy is {entropy:.3f} nats, which no {what} gives this policy")
         return float(brentq(excess, *bracket, xtol=1e-3))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from companion import hashes, policies, runs
 from companion.runs import Run
 from companion.schema import Profile
-from companion.stages import checks, matching
+from companion.stages import checks, matching, weights
 from companion.stages.entropy import measure, token_entropy
 
 VERSION = 1
@@ -78,6 +78,7 @@ def matching_strength(profile: Profile, start: Path, entropy: float) -> float:
         result["strength"] = matching.search(
             profile,
             entropy,
+            run.folder / "trial",
             lambda strength, folder: save_merged(start, base, strength, folder),
             (0.0, 1.0),
             "strength between 0 and 1",
@@ -112,17 +113,9 @@ def save_merged(start: Path, base: Path, strength: float, folder: Path) -> None:
                     between = torch.lerp(tensor.float(), counterpart.float(), strength)
                     merged[name] = between.to(tensor.dtype)
                 metadata = own.metadata()
-            save_file(merged, _place(file, start, folder), metadata=metadata)
-    index = [] if (start / hashes.WEIGHTS).exists() else [start / hashes.SHARDS]
-    for file in [*hashes.beside_weights(start), *index]:
-        shutil.copyfile(file, _place(file, start, folder))
-
-
-def _place(file: Path, start: Path, folder: Path) -> Path:
-    """Where a file of `start` is to lie in `folder`, which has a place for it then."""
-    path = folder / file.relative_to(start)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+            save_file(merged, weights.place(file, start, folder), metadata=metadata)
+    for file in [*hashes.beside_weights(start), *weights.index(start)]:
+        shutil.copyfile(file, weights.place(file, start, folder))
 
 
 class Stored(NamedTuple):

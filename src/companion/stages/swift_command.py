@@ -21,7 +21,7 @@ PLUGIN = Path(__file__).parents[1] / "adapters" / "swift_plugin.py"
 PROMPTS = "prompts.jsonl"
 PLAN = "plan.json"
 """What the plug-in has to know and ms-swift has no argument for; in ms-swift's output folder."""
-FSDP = {
+FSDP: dict[str, Any] = {
     "fsdp": "full_shard auto_wrap",
     "fsdp_config": {
         "fsdp_version": 2,
@@ -108,8 +108,9 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             "fp16": False,
             "bf16": True,
             "fsdp": json.dumps(FSDP),
-            "attn_impl": "flash_attn",
-            "padding_free": True,
+            # flash-attention cannot be installed beside these pins; rows are padded to their
+            # micro-batch's longest, and at one row a micro-batch not at all.
+            "attn_impl": "sdpa",
             "use_vllm": True,
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": 0.5,
@@ -132,7 +133,12 @@ def environment(profile: Profile) -> dict[str, str]:
     """What ms-swift's process finds in its environment, beside this process's own."""
     hardware = profile.hardware
     if hardware.platform == "gpu":
-        return {"NPROC_PER_NODE": str(hardware.gpus_per_node)}
+        return {
+            "NPROC_PER_NODE": str(hardware.gpus_per_node),
+            # Whole checkpoints. Since 5.9 (pinned on GPUs) transformers does not tell accelerate what
+            # FSDP's configuration above says of it.
+            "FSDP_STATE_DICT_TYPE": FSDP["fsdp_config"]["state_dict_type"],
+        }
     return {
         "OMP_NUM_THREADS": str(hardware.threads),
         "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],  # see companion/__init__.py

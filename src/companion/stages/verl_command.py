@@ -150,6 +150,9 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "trainer.nnodes": hardware.nodes,
         "actor_rollout_ref.actor.calculate_entropy": True,
         "actor_rollout_ref.model.use_remove_padding": True,
+        # flash-attention cannot be installed beside these pins. Packed answers do not see each other:
+        # transformers takes their bounds from the position ids (tests/test_adapters_verl.py).
+        "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
         "actor_rollout_ref.model.enable_gradient_checkpointing": True,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": longest,
@@ -183,7 +186,7 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         # Rollouts and trainer are both fp32 and agree to 1e-4 nats (`rollout_gap_max`), so the old
         # log-probabilities are the rollout's and are not computed a second time.
         "algorithm.rollout_correction.bypass_mode": True,
-        "actor_rollout_ref.model.use_remove_padding": False,  # needs flash-attention
+        "actor_rollout_ref.model.use_remove_padding": False,
         "actor_rollout_ref.model.enable_gradient_checkpointing": False,
         "+actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
         "actor_rollout_ref.actor.use_torch_compile": False,

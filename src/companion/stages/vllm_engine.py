@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,13 @@ from typing import Any
 
 from companion.policies import Prompt, end_tokens
 from companion.schema import Hardware
+from companion.stages import keeper
 from companion.stages.answers import Answers, Sampler
 
 MEMORY_SHARE = 0.6
 """Of each GPU: a checkpoint is measured beside what its sleeping trainer keeps there."""
+PATIENCE = 60
+"""Seconds that vLLM has to end its engine by itself and take its shared memory along."""
 
 
 @contextmanager
@@ -85,9 +89,10 @@ def _shares(hardware: Hardware) -> list[str]:
 class _Engine:
     """One vLLM process; it reads the name of a request file and writes its answer beside it."""
 
-    def __init__(self, process: subprocess.Popen, log: Path, folder: Path) -> None:
-        assert process.stdin
-        self.process, self.stdin, self.log, self.folder = process, process.stdin, log, folder
+    def __init__(self, process: subprocess.Popen, requests: int, log: Path, folder: Path) -> None:
+        """`process`: the keeper of vLLM's; `requests`: the end to write of the pipe that it reads."""
+        self.process, self.log, self.folder = process, log, folder
+        self.requests = os.fdopen(requests, "w")
         self.count = 0
 
     def ask(self, request: dict) -> None:
@@ -95,8 +100,8 @@ class _Engine:
         self.request = self.folder / f"{self.process.pid}-{self.count}.json"
         self.request.write_text(json.dumps(request))
         try:
-            self.stdin.write(f"{self.request}\n")
-            self.stdin.flush()
+            self.requests.write(f"{self.request}\n")
+            self.requests.flush()
         except BrokenPipeError:
             pass  # `answers` says why
 
@@ -116,9 +121,13 @@ class _Engine:
 @contextmanager
 def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> Iterator[_Engine]:
     log = folder / f"vllm-{devices or 'cpu'}.log"
+    read, write = os.pipe()
+    words = [sys.executable, "-m", __name__, str(policy), str(hardware.tensor_parallel), str(read)]
     with log.open("w") as file:
+        # vLLM's engine is a process of its own, which outlives a parent that is killed and holds
+        # the GPU's memory. The keeper ends with this process, however that ends, and all else with it.
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(policy), str(hardware.tensor_parallel)],
+            keeper.command(words),
             env=os.environ
             | {
                 "CUDA_VISIBLE_DEVICES": devices,
@@ -130,26 +139,28 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
-            text=True,
+            pass_fds=[read],
+            start_new_session=True,  # Ctrl-C is for whoever asked, who ends it in order
         )
-    engine = _Engine(process, log, folder)
+    os.close(read)
+    engine = _Engine(process, write, log, folder)
     try:
         yield engine
     finally:
         with suppress(BrokenPipeError):  # of a process that has ended: what it never read
-            engine.stdin.close()
-        # At first by the end of its stdin: killed, it leaves half a gigabyte of shared memory.
-        for end, seconds in ((lambda: None, 30), (process.terminate, 10), (process.kill, None)):
-            end()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-                break
+            engine.requests.close()
+        # At first by the end of its requests: told to end, it may leave its shared memory behind.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        assert process.stdin
+        process.stdin.close()
+        process.wait()
 
 
 # --- In vLLM's process ----------------------------------------------------------------------
 
 
-def _serve(policy: str, tensor_parallel: int) -> None:
+def _serve(policy: str, tensor_parallel: int, requests: int) -> None:
     import torch
     from vllm import LLM
 
@@ -162,7 +173,7 @@ def _serve(policy: str, tensor_parallel: int) -> None:
         gpu_memory_utilization=MEMORY_SHARE,
         generation_config="vllm",  # the checkpoint's own would bring a top-k along
     )
-    for line in sys.stdin:
+    for line in os.fdopen(requests):
         request = Path(line.strip())
         answers = _generate(engine, json.loads(request.read_text()))
         partial = request.with_suffix(".partial")
@@ -207,4 +218,6 @@ def _generate(engine, asked: dict) -> Answers:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    # Told to end, it leaves in order, and its engine with it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _serve(sys.argv[1], *map(int, sys.argv[2:]))
