@@ -104,13 +104,15 @@ SEEN = {  # by looking at the files
     "index a list": (index("[]"), "its model.safetensors.index.json cannot be read"),
     "index's map a list": (index('{"weight_map": []}'), "does not say which file has which tensor"),
     "index's files numbers": (index('{"weight_map": {"x": 1}}'), "does not say which file has which"),
-} | {
-    family: (
-        edited("config.json", model_type=family),
-        f"its model_type is '{family}', whose final norm and output head may have another form",
-    )
-    for family in ("gemma", "gemma2", "gemma3_text", "cohere", "granite", "phi", "gpt2", "qwen3_5",
-                   "llama", "x", None)
+    "an adapter": (written("adapter_config.json", b"{}"), "it is an adapter, which is to be merged"),
+    "quantized": (
+        edited("config.json", quantization_config={"bits": 4}), "its weights are quantized, and it",
+    ),
+    "an encoder": (
+        edited("config.json", architectures=["BertForMaskedLM"]),
+        r"its architectures are \['BertForMaskedLM'\]; give .* of a causal language model",
+    ),
+    "no architecture": (edited("config.json", architectures=None), "its architectures are None"),
 }  # fmt: skip
 LOADED = {  # by loading it
     "a weight absent": (tensors(lambda t: t.pop(LAYER)), f"it has no {LAYER} of the shape"),

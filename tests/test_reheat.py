@@ -147,7 +147,7 @@ def gradient_by_the_book(trainer, direction: str) -> tuple[float, dict]:
     """The same in float64 by autograd of Eq. 8 or 13, answer by answer, without any padding."""
     tokenizer = trainer.processing_class
     model, teacher = (
-        type(trainer.model)(trainer.model.config).double() for _ in ("student", "teacher")
+        type(trainer.model)(trainer.model.config).double().eval() for _ in ("student", "teacher")
     )
     model.load_state_dict(trainer.model.state_dict())
     teacher.load_state_dict((trainer.teacher_model or trainer.model).state_dict())

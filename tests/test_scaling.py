@@ -12,6 +12,7 @@ from companion.stages import matching, scaling
 
 SMOKE = params.load("smoke")
 BASE = ROOT / SMOKE.task.base
+[NORM] = scaling.LINEAR["qwen3"]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +45,16 @@ def test_logits_are_divided_by_tau_from_a_bf16_policy(start, tmp_path, monkeypat
 def test_one_tensor_is_written_and_no_other_file(start, tmp_path):
     before = hashes.content_hash(start)
     scaling.save_scaled(start, 1.2, tmp_path)
-    [holding] = [f for f in hashes.weights(start) if scaling.NORM in hashes.tensors(f)[0]]
+    [holding] = [f for f in hashes.weights(start) if NORM in hashes.tensors(f)[0]]
     for file in hashes.weights(start):
         ours, theirs = tmp_path / file.name, file
         assert ours.samefile(theirs) == (file != holding)
         with safe_open(ours, "pt") as one, safe_open(theirs, "pt") as other:
             assert one.metadata() == other.metadata() and list(one.keys()) == list(other.keys())
-            for name in set(one.keys()) - {scaling.NORM}:
+            for name in set(one.keys()) - {NORM}:
                 assert one.get_tensor(name).equal(other.get_tensor(name))
     with safe_open(tmp_path / holding.name, "pt") as one, safe_open(holding, "pt") as other:
-        assert one.get_tensor(scaling.NORM).equal(other.get_tensor(scaling.NORM).float() / 1.2)
+        assert one.get_tensor(NORM).equal(other.get_tensor(NORM).float() / 1.2)
     assert hashes.content_hash(start) == before
 
 
@@ -95,8 +96,8 @@ def test_another_tau_in_the_same_folder_writes_the_tensor_alone(start, tmp_path,
 
 
 def test_a_policy_without_that_norm_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(scaling, "NORM", "model.other.weight")
-    with pytest.raises(ValueError, match="cannot be scaled: it has no model.other.weight"):
+    monkeypatch.setitem(scaling.LINEAR, "qwen3", ("model.other.weight",))
+    with pytest.raises(ValueError, match="cannot be scaled exactly: it has no model.other.weight"):
         scaling.save_scaled(BASE, 1.2, tmp_path)
 
 
@@ -108,13 +109,13 @@ def test_trials_lie_in_the_runs_folder_and_go(tmp_path, monkeypatch):
     def measured(policy, _):
         seen.append(policy)
         with safe_open(policy / hashes.WEIGHTS, "pt") as opened:
-            value = float(opened.get_tensor(scaling.NORM)[0])
+            value = float(opened.get_tensor(NORM)[0])
         return SimpleNamespace(value=value)
 
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.setattr(matching, "token_entropy", measured)
     with safe_open(BASE / hashes.WEIGHTS, "pt") as opened:
-        first = float(opened.get_tensor(scaling.NORM)[0])
+        first = float(opened.get_tensor(NORM)[0])
     assert scaling.matching_tau(SMOKE, BASE, first / 1.5) == pytest.approx(1.5, abs=0.01)
     assert len(seen) > 3 and {policy.parents[1] for policy in seen} == {tmp_path / "runs" / "smoke"}
     with pytest.raises(ValueError, match="which no tau between 1/4 and 4"):

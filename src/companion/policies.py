@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from companion import hashes
 from companion.params import place
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 Prompt: TypeAlias = "str | list[dict[str, str]]"
 """A user message; or a conversation that ends with one: messages with role and content."""
-FAMILY = "qwen3"
-"""The model_type whose form is relied upon: ms-swift's command, the final norm that `scaling` divides,
-the plain output head that `reading` applies."""
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+"""How the architecture of a causal language model ends."""
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 """What a policy needs of a hub's repository: weights, configuration, tokenizer."""
 
@@ -43,6 +42,8 @@ def check_policy(folder: Path) -> Path:
     a framework. `load_policy` refuses what only loading tells.
     """
     folder = folder.absolute()  # not resolved: runs/ may be a link, and stays runs/ in run.json
+    if (folder / "adapter_config.json").exists():
+        raise _no_policy(folder, "it is an adapter, which is to be merged into its model first")
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     if missing:
         raise _no_policy(folder, f"it has no {' and no '.join(missing)}")
@@ -57,20 +58,24 @@ def check_policy(folder: Path) -> Path:
             raise _no_policy(
                 folder, f"its {file.name} has no {absent[0]}, which {hashes.SHARDS} says it holds"
             )
-    family = json.loads((folder / "config.json").read_text()).get("model_type")
-    if family != FAMILY:
-        raise _no_policy(
-            folder,
-            f"its model_type is '{family}', whose final norm and output head may have another form "
-            f"than {FAMILY}'s",
-        )
+    config = configuration(folder)
+    if "quantization_config" in config:
+        raise _no_policy(folder, "its weights are quantized, and it cannot be trained as it is")
+    if not any(str(name).endswith(CAUSAL) for name in config.get("architectures") or []):
+        raise _no_policy(folder, f"its architectures are {config.get('architectures')}")
     return folder
+
+
+def configuration(folder: Path) -> dict[str, Any]:
+    """The policy's config.json."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return found
 
 
 def _no_policy(folder: Path, why: str) -> ValueError:
     return ValueError(
         f"'{portable(str(folder))}' is no policy: {why}; give a whole Hugging Face folder of a "
-        f"{FAMILY} model, saved with its tokenizer"
+        "causal language model, saved with its tokenizer"
     )
 
 
@@ -110,10 +115,9 @@ def load_policy(
         raise _no_policy(folder, f"it has no {wrong[0]} of the shape that its config.json says")
     if broken := [name for name, w in model.named_parameters() if not w.isfinite().all()]:
         raise _no_policy(folder, f"its {broken[0]} holds what is no finite number")
-    if len(tokenizer) > model.config.vocab_size:
+    if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
         raise _no_policy(
-            folder,
-            f"its tokenizer has {len(tokenizer)} tokens and its weights {model.config.vocab_size}",
+            folder, f"its tokenizer has {len(tokenizer)} tokens and its weights {known}"
         )
     return model.eval().to("cuda:0" if gpu else "cpu"), tokenizer
 

@@ -67,7 +67,9 @@ def _score(source: str, answer: str, gold: str, rule: str | None, grader: str) -
     if task in ("math", "own"):
         correct = _math(answer, gold, rule)
         return {"score": 1.0 if correct else -1.0, "acc": float(correct)}
-    raise ValueError(f"data_source is '{source}' and must begin with 'countdown/', 'math/' or 'own/'")
+    raise ValueError(
+        f"data_source is '{source}' and must begin with 'countdown/', 'math/' or 'own/'"
+    )
 
 
 def _math(answer: str, gold: str, rule: str | None) -> bool:

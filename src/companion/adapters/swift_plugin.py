@@ -27,11 +27,14 @@ from accelerate.utils import broadcast_object_list
 from datasets import load_dataset
 from swift.callbacks import TrainerCallback, callbacks_map
 from swift.dataset import loader
+from swift.model import ModelMeta, register_model
 from swift.rlhf_trainers.gkd_trainer import GKDTrainer
 from swift.template import Template, TemplateMeta, register_template
 from swift.trainers.trainer_factory import TrainerFactory
+from swift.utils import HfConfigFactory
 from torch.distributed.fsdp import FSDPModule
 from transformers.modeling_utils import unwrap_model
+from trl.trainer.utils import disable_dropout_in_model
 
 from companion import metrics
 from companion.distillation import self_distillation, through_head
@@ -40,9 +43,10 @@ from companion.policies import encode_prompts, end_tokens
 from companion.schema import Profile
 from companion.stages.answers import cut
 from companion.stages.entropy import entropy_row, token_entropy
+from companion.stages.reading import answering
 from companion.stages.reheat import crossed, diverged
 from companion.stages.sampling import sample
-from companion.stages.swift_command import PLAN
+from companion.stages.swift_command import MODEL_TYPE, PLAN
 
 TRAINER_STATE = ("pytorch_model_fsdp*", "optimizer*")
 """Files of a checkpoint that only a resumed trainer reads: three times its policy's size on GPUs."""
@@ -56,6 +60,7 @@ class SelfDistillationTrainer(GKDTrainer):
         profile, self.direction = read_plan(self.args.output_dir)
         self.tau, self.through_head = profile.reheat.tau, profile.reheat.through_head
         self.end_tokens = end_tokens(Path(self.model.model_info.model_dir))
+        disable_dropout_in_model(self.model)  # which its answers were sampled without
 
     def _prepare_vllm_engine(self):
         """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
@@ -183,16 +188,6 @@ class SelfDistillationTrainer(GKDTrainer):
 
 
 @contextmanager
-def answering(head: torch.nn.Module, forward):
-    """Within this context the head's forward is another."""
-    head.forward = forward
-    try:
-        yield
-    finally:
-        del head.forward
-
-
-@contextmanager
 def gathered(model):
     """Within this context a model's outer parameters, its head among them, are whole (FSDP2)."""
     if not isinstance(model, FSDPModule):
@@ -302,8 +297,12 @@ def load_file(kind, data_files: str, **asked):
 
 
 loader.hf_load_dataset = load_file
+# For DeepSpeed, which is not used: where a family has another name for hidden_size, as GPT-2, it
+# would be set to None (utils/hf_config.py:172).
+HfConfigFactory.compat_zero3 = staticmethod(lambda config: None)
 TrainerFactory.TRAINER_MAPPING["gkd"] = f"{__name__}.{SelfDistillationTrainer.__name__}"
 callbacks_map["measure_and_stop"] = MeasureAndStop
+register_model(ModelMeta(MODEL_TYPE, [], template="chat_template"))
 register_template(
     TemplateMeta("chat_template", prefix=[], prompt=[], chat_sep=None, template_cls=ChatTemplate)
 )

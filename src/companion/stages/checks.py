@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from companion import policies, tasks
+from companion import hashes, policies, tasks
 from companion.schema import Profile
 from companion.stages import verl_command
 
@@ -68,6 +68,22 @@ def prompts(profile: Profile, policy: Path) -> None:
         raise ValueError(
             f"task.max_prompt_tokens is {profile.task.max_prompt_tokens} and the longest training "
             f"prompt has {longest} tokens; raise it to that"
+        )
+
+
+def plain_head(profile: Profile, policy: Path) -> None:
+    """ValueError if logits are to be made of hidden states where a weight is not all that makes them."""
+    if not profile.reheat.through_head:
+        return
+    config = policies.configuration(policy)
+    capped_or_scaled = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    more = [name for name in capped_or_scaled if config.get(name)]
+    if any("lm_head.bias" in hashes.tensors(file)[0] for file in hashes.weights(policy)):
+        more.append("lm_head.bias")
+    if more:
+        raise ValueError(
+            f"reheat.through_head is true and the policy in '{policy.name}' has {more[0]}, on which its "
+            "logits depend beside the head's weight; set it to false"
         )
 
 

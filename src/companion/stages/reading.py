@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,8 +50,9 @@ def read(
 ) -> Iterator[tuple[Tensor, Tensor | None, list[int]]]:
     """The policy's view of every answer token, a batch of answers at a time.
 
-    The output head is applied in fp32 even where the policy computes in bf16, whose logits are
-    spaced by a tenth of a nat.
+    The output head is applied in fp32, and at these tokens alone, even where the policy computes in
+    bf16, whose logits are spaced by a tenth of a nat. What a family makes of the head's logits
+    (a cap, a scale) is the model's own.
 
     Yields:
         logits [tokens, V] in fp32 that predict the batch's answer tokens, in order and without
@@ -57,12 +60,28 @@ def read(
         the final norm last) or None; and the number of each token's answer.
     """
     model, _ = load_policy(policy)
-    head = model.get_output_embeddings().weight.float()
+    head = model.get_output_embeddings()
+    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
     for rows, inputs, mask, predicts in batches(rollouts, model.device):
-        output = model.base_model(inputs, attention_mask=mask, output_hidden_states=hidden)
-        logits = output.last_hidden_state[predicts].float() @ head.T
+
+        def chosen(states: Tensor, predicts: Tensor = predicts) -> Tensor:
+            return torch.nn.functional.linear(states[predicts].float(), weight, bias)
+
+        with answering(head, chosen):
+            output = model(inputs, attention_mask=mask, output_hidden_states=hidden)
+        logits = output.logits
         states = torch.stack([h[predicts] for h in output.hidden_states]) if hidden else None
         yield logits, states, [i for i in rows for _ in rollouts.answers[i]]
+
+
+@contextmanager
+def answering(head: torch.nn.Module, forward: Callable[[Tensor], Any]) -> Iterator[None]:
+    """Within it the forward pass of a policy's output head is another: what follows the head stays."""
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def batches(

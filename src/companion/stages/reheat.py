@@ -92,6 +92,7 @@ def reheat(
 
     run.check_may_be_made()
     checks.prompts(profile, start)
+    checks.plain_head(profile, start)
     before = token_entropy(start, profile)
     if not force:
         check_gate(profile, before.value)

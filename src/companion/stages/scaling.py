@@ -1,7 +1,7 @@
 """Exact scaling, the control that the paper does not run: a reheating without any training.
 
-Dividing the weight of the final RMSNorm by tau divides every logit by tau, also where the output
-head is tied to the embeddings.
+Logits are linear in the weight and bias of the final norm, also where the output head is tied to the
+embeddings, and in the head's own bias: divided by tau, they divide every logit by tau.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+
+import numpy as np
 
 from companion import hashes, policies, runs
 from companion.runs import Run
@@ -18,14 +20,23 @@ from companion.stages.entropy import measure, token_entropy
 
 VERSION = 1
 """Raised by hand when the same settings give another policy (tests/test_versions.py)."""
-NORM = "model.norm.weight"
+_RMS, _GPT = ("model.norm.weight",), ("transformer.ln_f.weight", "transformer.ln_f.bias")
+LINEAR = {
+    **dict.fromkeys(("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"), _RMS),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), _RMS),
+    "phi": ("model.final_layernorm.weight", "model.final_layernorm.bias", "lm_head.bias"),
+    "gpt2": _GPT,
+}
+"""By a policy's model_type, the tensors to divide: each verified on logits (tests/test_families.py)."""
+PLUS_ONE = ("gemma", "gemma2", "gemma3_text")
+"""Families whose norm multiplies by 1 + its weight."""
 
 
 def scale(profile: Profile, start: Path, tau: float) -> Run:
     """The policy whose logits are exactly those of `start` divided by `tau`: no training.
 
-    Divides the weight of the final RMSNorm, which also works where the output head is tied to
-    the embeddings. The run's result holds the `token_entropy` (nats) of the scaled policy.
+    The run's result holds the `token_entropy` (nats) of the scaled policy. ValueError for a family
+    whose logits no tensor of it divides (`save_scaled`).
     """
     start = checks.same_task(profile, policies.check_policy(start))
     run = runs.open_run(
@@ -83,31 +94,58 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
 def save_scaled(start: Path, tau: float, folder: Path) -> None:
     """Save the policy in `start` with every logit divided by `tau`; no model is loaded.
 
-    One tensor is changed, in float32, and kept so, whatever type the others have: what is divided in
-    bf16 would be off by up to 0.4%. Files without it are the same ones under a second name.
+    A few tensors are changed, in float32, and kept so, whatever type the others have: what is divided
+    in bf16 would be off by up to 0.4%. Files without them are the same ones under a second name.
 
     Raises:
-        ValueError: `start` has no final norm of the form that is divided.
+        ValueError: the family is none of LINEAR, its logits are capped, or a tensor is missing.
     """
-    import torch
     from safetensors import safe_open
 
-    holding = [file for file in hashes.weights(start) if NORM in hashes.tensors(file)[0]]
-    if not holding:
-        raise ValueError(
-            f"the policy in '{start.name}' cannot be scaled: it has no {NORM}; give a whole policy"
-        )
+    divided = _divided(start)
     for file in hashes.weights(start):
         path = weights.place(file, start, folder)
-        if file not in holding:
+        here = divided.keys() & hashes.tensors(file)[0].keys()
+        if not here:
             weights.link(file, path)
             continue
         with safe_open(file, "pt") as opened:
-            scaled = opened.get_tensor(NORM).to(torch.float32, copy=True).div_(tau)
-        weights.replace(file, NORM, scaled.numpy(), path)
+            values = {name: opened.get_tensor(name).float().numpy() for name in sorted(here)}
+        weights.replace(
+            file,
+            {n: (v + divided[n]) / np.float32(tau) - divided[n] for n, v in values.items()},
+            path,
+        )
     for file in weights.index(start):
         shutil.copyfile(file, weights.place(file, start, folder))
     _describe(start, folder)
+
+
+def _divided(start: Path) -> dict[str, np.float32]:
+    """The tensors of `start` to divide, by their names there, and what is added to each before."""
+    config = policies.configuration(start)
+    family = config.get("model_type")
+    if config.get("final_logit_softcapping"):
+        raise _unscalable(start, "its logits are capped (final_logit_softcapping)")
+    if family not in LINEAR:
+        raise _unscalable(
+            start, f"its model_type is '{family}', and known are only {', '.join(sorted(LINEAR))}"
+        )
+    there = {name for file in hashes.weights(start) for name in hashes.tensors(file)[0]}
+    found = {}
+    for name in LINEAR[family]:
+        bare = name.partition(".")[2]  # as GPT-2's own files have it
+        [known] = {name, bare} & there or {""}
+        if not known:
+            raise _unscalable(start, f"it has no {name}")
+        found[known] = np.float32(family in PLUS_ONE)
+    return found
+
+
+def _unscalable(start: Path, why: str) -> ValueError:
+    return ValueError(
+        f"the policy in '{start.name}' cannot be scaled exactly: {why}; distil it instead (reheat)"
+    )
 
 
 def _describe(start: Path, folder: Path) -> None:

@@ -18,6 +18,10 @@ from companion.policies import as_messages
 from companion.schema import Profile
 
 PLUGIN = Path(__file__).parents[1] / "adapters" / "swift_plugin.py"
+MODEL_TYPE = "policy"
+"""The plug-in's, for every family alike: a causal language model that transformers loads. ms-swift's own
+detection leaves the choice where an architecture has several types, and knows none for OLMo 2 and
+SmolLM 3; types differ in templates and in layers to adapt, neither of which is used."""
 PROMPTS = "prompts.jsonl"
 PLAN = "plan.json"
 """What the plug-in has to know and ms-swift has no argument for; in ms-swift's output folder."""
@@ -53,7 +57,7 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
         "external_plugins": PLUGIN,
         "callbacks": "measure_and_stop",
         "model": start,
-        "model_type": "qwen3",
+        "model_type": MODEL_TYPE,
         "tuner_type": "full",
         "template": "chat_template",  # the plug-in's
         "dataset": folder / PROMPTS,
@@ -87,7 +91,7 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
         "output_dir": folder / "swift",
     }
     if settings.teacher == "frozen":
-        method |= {"teacher_model": start, "teacher_model_type": "qwen3"}
+        method |= {"teacher_model": start, "teacher_model_type": MODEL_TYPE}
     if not settings.keep_checkpoints:
         method["save_total_limit"] = 2  # the newest may not be measured yet
     platform: dict[str, Any] = {

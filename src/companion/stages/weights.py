@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -37,38 +38,43 @@ def link(file: Path, path: Path) -> None:
         shutil.copyfile(file, path)
 
 
-def replace(file: Path, name: str, values: np.ndarray, path: Path) -> None:
-    """Write `file` (safetensors) to `path` with float32 `values` as its tensor `name`.
+def replace(file: Path, values: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write `file` (safetensors) to `path` with these tensors, by their names, in float32.
 
-    All other tensors keep their bytes, in order; `hashes.PIECE` bytes are in memory at a time. A
-    `path` that was written so before only gets the tensor anew.
+    All others keep their bytes, in order; `hashes.PIECE` bytes are in memory at a time. A `path` that
+    was written so before only gets these tensors anew.
     """
     header, begin = hashes.tensors(file)
-    start, length = header[name]["data_offsets"]
-    longer = values.size * 4 - (length - start)
+    anew = {name: tensor.astype("<f4").tobytes() for name, tensor in values.items()}
     with file.open("rb") as source:
         source.seek(8)
         text = json.loads(source.read(begin - 8))
-        for entry in text.values():
-            if "data_offsets" in entry:  # not the metadata
-                entry["data_offsets"] = [at + longer * (at > start) for at in entry["data_offsets"]]
-        text[name] |= {"dtype": "F32"}
+        parts, at = [], 0
+        for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
+            start, end = header[name]["data_offsets"]
+            parts.append((name, start, end - start, at))
+            size = len(anew.get(name, b"")) or end - start
+            text[name]["data_offsets"] = [at, at + size]
+            at += size
+        for name in anew:
+            text[name]["dtype"] = "F32"
         written = json.dumps(text, separators=(",", ":")).encode()
         head = len(written) + -len(written) % 8  # tensors begin at a multiple of 8
-        changed = 8 + head + start
-        if not (
-            path.exists() and _begins(path, written, head, file.stat().st_size - begin + longer)
-        ):
+        if not (path.exists() and _begins(path, written, head, at)):
             path.unlink(missing_ok=True)  # which may be another's second name
             with path.open("wb") as target:
                 target.write(head.to_bytes(8, "little") + written.ljust(head))
-                _copy(source, begin, start, target)
-                target.write(values.astype("<f4").tobytes())
-                _copy(source, begin + length, file.stat().st_size - begin - length, target)
+                for name, start, size, _ in parts:
+                    if name in anew:
+                        target.write(anew[name])
+                    else:
+                        _copy(source, begin + start, size, target)
             return
     with path.open("r+b") as target:
-        target.seek(changed)
-        target.write(values.astype("<f4").tobytes())
+        for name, _, _, at in parts:
+            if name in anew:
+                target.seek(8 + head + at)
+                target.write(anew[name])
 
 
 def _begins(path: Path, text: bytes, head: int, size: int) -> bool:
