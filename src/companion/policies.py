@@ -25,14 +25,19 @@ FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 
 
 def base(profile: Profile) -> Path:
-    """Folder of the policy before any RL; a model of the hub is downloaded once and cached.
+    """Folder of the policy before any RL; errors as `find`."""
+    return find(profile.task.base)
+
+
+def find(name: str) -> Path:
+    """Folder of a policy, by its path or its name on the hub, where it is downloaded from once.
 
     Raises:
         ValueError: the folder is no policy.
         RuntimeError: neither a folder nor to be had from the hub.
     """
-    folder = place(profile.task.base)
-    return check_policy(folder if folder.is_dir() else _download(profile.task.base))
+    folder = place(name)
+    return check_policy(folder if folder.is_dir() else _download(name))
 
 
 def check_policy(folder: Path) -> Path:
@@ -188,7 +193,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=FILES))
     except unreachable as error:
         raise RuntimeError(
-            f"task.base is '{name}', which is no folder here and cannot be loaded from the "
+            f"the policy is '{name}', which is no folder here and cannot be loaded from the "
             f"Hugging Face hub ({first_line(error)}); check the name and the network, or name "
             "a local folder"
         ) from None

@@ -54,6 +54,125 @@ def _common(
     pass
 
 
+Policy = Annotated[str, typer.Option(help="A Hugging Face folder, or a model of the hub.")]
+Prompts = Annotated[
+    str,
+    typer.Option(
+        help="JSON lines or parquet with `prompt` or `messages`, maybe `gold`; or a data set of the hub."
+    ),
+]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens that an answer may have.")]
+Platform = Annotated[str, typer.Option(help="cpu or gpu.")]
+Out = Annotated[Path, typer.Option(help="A new folder.")]
+
+
+@app.command()
+def reheat(
+    policy: Policy,
+    prompts: Prompts,
+    out: Out,
+    teacher: Annotated[
+        str,
+        typer.Option(help="frozen: it has a fixed point; live: the paper's, which moves along."),
+    ] = "frozen",
+    tau: Annotated[
+        float | None,
+        typer.Option(help="The teacher's temperature; 1.5 frozen, 1.2 live if not given."),
+    ] = None,
+    direction: Annotated[str, typer.Option(help="forward or reverse KL.")] = "forward",
+    until: Annotated[
+        str, typer.Option(help="Entropy to stop at: nats, or a factor of today's such as 1.5x.")
+    ] = "1.5x",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Of a live teacher: nats below which a policy is collapsed."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Instead: a policy, of whose entropy a third is that threshold."),
+    ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            help="What judges answers to rows with a gold: exact, math, file.py:function."
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="By the policy's size if not given.")
+    ] = None,
+    max_tokens: MaxTokens = 512,
+    platform: Platform = "cpu",
+    seed: Seed = None,
+    changes: Changes = None,
+) -> None:
+    """Reheat a policy of your own on prompts of your own; leaves it with a card in a new folder."""
+    from companion.commands import reheat as command
+
+    made = command.run(
+        policy,
+        prompts,
+        out,
+        teacher=teacher,  # type: ignore[arg-type]  # looked at there
+        tau=tau,
+        direction=direction,  # type: ignore[arg-type]
+        until=until,
+        threshold=threshold,
+        reference=reference,
+        learning_rate=learning_rate,
+        reward=reward,
+        max_tokens=max_tokens,
+        platform=platform,
+        seed=seed,
+        changes=dict(_pairs(changes, "--set")),
+    )
+    print(f"{made}: the reheated policy, with card.md and card.html")
+
+
+@app.command()
+def entropy(
+    policy: Policy,
+    prompts: Prompts,
+    threshold: Annotated[
+        float | None, typer.Option(help="Nats below which a policy is collapsed.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Instead: a policy, of whose entropy a third is that threshold."),
+    ] = None,
+    max_tokens: MaxTokens = 512,
+    platform: Platform = "cpu",
+) -> None:
+    """The mean token entropy of a policy at T = 1, with its interval, and whether it is collapsed."""
+    from companion.commands import entropy as command
+
+    command.report(policy, prompts, threshold, reference, max_tokens=max_tokens, platform=platform)
+
+
+@app.command()
+def scale(
+    policy: Policy,
+    out: Out,
+    tau: Annotated[float, typer.Option(help="What every logit is divided by.")],
+) -> None:
+    """A policy whose logits are another's divided by tau, exactly; nothing is trained or loaded."""
+    from companion.commands import weights
+
+    print(f"{weights.scale(policy, tau, out)}: every logit divided by {tau:g}")
+
+
+@app.command()
+def merge(
+    policy: Policy,
+    base: Annotated[str, typer.Option(help="The policy that it was trained from.")],
+    strength: Annotated[float, typer.Option(help="The base's share, above 0 and at most 1.")],
+    out: Out,
+) -> None:
+    """A policy whose weights lie between another's and its base's; nothing is trained or loaded."""
+    from companion.commands import weights
+
+    print(f"{weights.merge(policy, base, strength, out)}: {strength:g} of the base's weights")
+
+
 @app.command()
 def reproduce(
     profile: ProfileName = "laptop",

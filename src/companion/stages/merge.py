@@ -32,7 +32,7 @@ def merge(profile: Profile, start: Path, strength: float) -> Run:
         ValueError: a strength that is not in (0, 1], or policies whose tensors differ in names or
             shapes.
     """
-    strength = _checked(strength)
+    strength = checked(strength)
     start, base = _pair(profile, start)
     run = runs.open_run(
         profile,
@@ -162,7 +162,7 @@ def _pair(profile: Profile, start: Path) -> tuple[Path, Path]:
     return checks.same_task(profile, policies.check_policy(start)), policies.base(profile)
 
 
-def _checked(strength: float) -> float:
+def checked(strength: float) -> float:
     """`strength` if a policy can be merged by it; ValueError otherwise."""
     number = isinstance(strength, int | float) and not isinstance(strength, bool)
     if not (number and 0 <= strength <= 1):

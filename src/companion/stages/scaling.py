@@ -121,6 +121,14 @@ def save_scaled(start: Path, tau: float, folder: Path) -> None:
     _describe(start, folder)
 
 
+def scalable(start: Path) -> bool:
+    """Whether `save_scaled` can divide the logits of this policy."""
+    try:
+        return bool(_divided(start))
+    except ValueError:
+        return False
+
+
 def _divided(start: Path) -> dict[str, np.float32]:
     """The tensors of `start` to divide, by their names there, and what is added to each before."""
     config = policies.configuration(start)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +35,7 @@ GRADERS = ("exact", "math")
 
 def suites(settings: Task, split: str) -> list[str]:
     """The file's suites, in the order in which they come there; the out-of-distribution one last."""
-    names = list(dict.fromkeys(question.suite for question in _read(_file(settings))))
+    names = list(dict.fromkeys(question.suite for question in read(settings.prompts or "")))
     if settings.ood is not None and settings.ood not in names:
         raise ValueError(
             f"task.ood is '{settings.ood}' and must be a suite of task.prompts, such as '{names[0]}'"
@@ -138,21 +139,18 @@ def reward(profile: Profile) -> dict[str, str]:
 
 
 def source(settings: Task, split: str) -> dict[str, Any]:
-    """The file's name and hash."""
-    path = _file(settings)
-    return {TRAINING: {"file": portable(str(path)), "sha256": hashes.file_hash(path)}}
+    """Of what file or data set of the hub, and the hash of all that was read there."""
+    name = settings.prompts or ""
+    asked = (json.dumps([q.suite, q.prompt, q.gold]) for q in read(name))
+    return {TRAINING: {"from": portable(name), "sha256": hashes.text_hash(asked)}}
 
 
 # --- The file -------------------------------------------------------------------------------
 
 
-def _file(settings: Task) -> Path:
-    return place(settings.prompts or "")
-
-
 def _split(settings: Task, split: str) -> list[Question]:
     """Of the file, by a hash of the prompt: the same whatever else the file holds."""
-    every = benchmarks.ordered(_read(_file(settings)))
+    every = benchmarks.ordered(read(settings.prompts or ""))
     if not settings.held_out:
         return every
     return [q for q in every if _split_of(q, settings) == split]
@@ -167,9 +165,28 @@ def _split_of(question: Question, settings: Task) -> str:
     return "validation" if at < settings.held_out else "train"
 
 
-def _read(path: Path) -> list[Question]:
+def of_a_hub(name: str) -> bool:
+    """Whether a name can be a data set's or a model's on the hub: owner/name, and maybe @revision."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name))
+
+
+def count(name: str) -> int:
+    """How many questions there are."""
+    return len(read(name))
+
+
+def read(name: str) -> list[Question]:
+    """The questions of a file, or of the split "train" of a data set of the hub.
+
+    Raises:
+        ValueError: there is none, or a row of it is no question.
+        RuntimeError: neither a file nor to be had from the hub.
+    """
+    path = place(name)
+    if not path.exists() and of_a_hub(name):
+        return _parsed(name, 0)
     try:
-        return _parsed(path, path.stat().st_mtime_ns)
+        return _parsed(str(path), path.stat().st_mtime_ns)
     except OSError as error:
         raise ValueError(
             f"task.prompts '{portable(str(path))}' cannot be read ({error.strerror}); give a file of "
@@ -178,9 +195,10 @@ def _read(path: Path) -> list[Question]:
 
 
 @lru_cache(maxsize=4)
-def _parsed(path: Path, _written: int) -> list[Question]:
-    name, found, seen = portable(str(path)), [], dict[str, int]()
-    for number, row in enumerate(_rows(path), 1):
+def _parsed(name: str, _written: int) -> list[Question]:
+    rows = _rows(Path(name)) if _written else _of_the_hub(name)
+    name, found, seen = portable(name), [], dict[str, int]()
+    for number, row in enumerate(rows, 1):
         question = _question(name, number, row)
         text = as_text(question.prompt)
         if (first := seen.setdefault(text, number)) != number:
@@ -189,6 +207,19 @@ def _parsed(path: Path, _written: int) -> list[Question]:
     if not found:
         raise ValueError(f"'{name}' has no rows; give at least one prompt")
     return found
+
+
+def _of_the_hub(name: str) -> Iterator[dict[str, Any]]:
+    from datasets import load_dataset
+
+    repository, _, revision = name.partition("@")
+    try:
+        yield from load_dataset(repository, split="train", revision=revision or None)
+    except Exception as error:  # whatever a hub or a data set trips over
+        raise RuntimeError(
+            f"the prompts are '{name}', which is no file here and cannot be loaded from the Hugging "
+            f"Face hub ({first_line(error)}); check the name and the network, or name a file"
+        ) from None
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

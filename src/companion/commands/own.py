@@ -1,0 +1,122 @@
+"""A profile for a policy and prompts of one's own: what is not asked for is measured, or the study's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from companion import hashes, params, policies
+from companion.params import place
+from companion.schema import Profile
+from companion.tasks import own
+
+PROFILES = {"cpu": "own", "gpu": "own-gpu"}
+"""Whose settings hold but for what a caller says, by platform."""
+MEASURED = 320
+"""Prompts of the entropy measure at most, as in the study."""
+SHOWN = 100
+"""Prompts whose answers are compared, token by token, at most."""
+
+
+def profile(
+    policy: str,
+    prompts: str,
+    *,
+    platform: str = "cpu",
+    max_tokens: int = 512,
+    reward: str | None = None,
+    seed: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Profile:
+    """Every prompt of the file for everything: nothing of it is a label that could leak.
+
+    Args:
+        policy: a Hugging Face folder, or a model of the hub.
+        prompts: a file of JSON lines or parquet (tasks/own.py), or a data set of the hub.
+        max_tokens: of an answer, in reheating and in every measure.
+        reward: what judges answers to rows with a gold: exact, math or file.py:function.
+        changes: of fields of the profile, by their dotted names.
+
+    Raises:
+        ValueError: in one sentence: no policy, no prompts, or they do not fit into its context.
+        RuntimeError: a hub cannot be reached.
+    """
+    if platform not in PROFILES:
+        raise ValueError(f"--platform is '{platform}' and must be {' or '.join(PROFILES)}")
+    folder, file = found(policy), here(prompts)
+    rows = own.count(file)
+    longest = _longest(folder, file)
+    known = policies.configuration(folder).get("max_position_embeddings")
+    if known and longest + max_tokens > known:
+        raise ValueError(
+            f"the longest prompt has {longest} tokens, and with --max-tokens {max_tokens} it does not "
+            f"fit into the policy's context of {known}; lower --max-tokens, or leave that prompt out"
+        )
+    asked = {
+        "task.base": str(folder),
+        "task.collapsed": str(folder),
+        "task.prompts": file,
+        "task.grader": reward or "exact",
+        "task.ood": None,
+        "task.held_out": 0,
+        "task.train_problems": rows,
+        "task.validation_problems": rows,
+        "task.test_problems": rows,
+        "task.max_prompt_tokens": longest,
+        "rl.max_response_tokens": max_tokens,
+        "rl.overlong_buffer_tokens": 0,
+        "reheat.max_completion_tokens": max_tokens,
+        "reheat.keep_checkpoints": False,
+        "entropy.prompts": min(rows, MEASURED),
+        "evaluation.max_new_tokens": max_tokens,
+        "analysis.problems": min(rows, SHOWN),
+        "analysis.samples": 1,
+    }
+    overrides = None if seed is None else {"seed": seed}
+    return params.load(PROFILES[platform], overrides, asked | dict(changes or {}))
+
+
+def found(policy: str) -> Path:
+    """The policy's folder, whole; a model of the hub is downloaded once."""
+    return policies.find(here(policy))
+
+
+def here(name: str) -> str:
+    """A path from where the command is called, where there is one; else as it is, for a hub."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() or not own.of_a_hub(name) else name
+
+
+def _longest(policy: Path, prompts: str) -> int:
+    """Tokens of the longest prompt, in the policy's own chat template."""
+    tokenizer = policies.load_tokenizer(policy)
+    asked = [question.prompt for question in own.read(prompts)]
+    return max(map(len, policies.encode_prompts(tokenizer, asked)))
+
+
+def parameters(policy: Path) -> int:
+    """How many numbers a policy's tensors hold."""
+    total = 0
+    for file in hashes.weights(policy):
+        for entry in hashes.tensors(file)[0].values():
+            size = 1
+            for length in entry["shape"]:
+                size *= length
+            total += size
+    return total
+
+
+def learning_rate(parameters: int) -> float:
+    """For a frozen teacher: between 1e-4, measured at 0.8M parameters, and the paper's 1e-6 at 4B.
+
+    On a straight line between the two in logarithms: a place to begin.
+    """
+    return float(1e-4 * (0.8e6 / parameters) ** 0.54)
+
+
+def empty(folder: Path) -> Path:
+    """`folder`, if something may be written there; ValueError otherwise."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--out is '{folder}', where something is already; name another folder")
+    return place(str(folder.absolute()))
