@@ -78,6 +78,7 @@ def test_a_missing_field_is_named(tmp_path, monkeypatch):
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "half.yaml").write_text("about: half a profile\n")
     monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(params, "PROFILES", tmp_path / "params")
     with pytest.raises(ValueError, match="'seed' is missing; add it to the profile"):
         params.load("half")
 
@@ -88,6 +89,7 @@ def test_a_profile_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch, te
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "half.yaml").write_bytes(text)
     monkeypatch.setattr(params, "ROOT", tmp_path)
+    monkeypatch.setattr(params, "PROFILES", tmp_path / "params")
     with pytest.raises(ValueError, match=r"^'params/half.yaml' cannot be read \(.*\); restore it$"):
         params.load("half")
 

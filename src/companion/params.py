@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,14 @@ from pydantic import ValidationError
 
 from companion.schema import Profile
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository: `params/`, `results/` and `runs/` are found beside `src/`."""
+_CLONE = Path(__file__).resolve().parents[2]
+_INSTALLED = not (_CLONE / "params").is_dir()
+ROOT = Path.cwd() if _INSTALLED else _CLONE
+"""The repository: `params/`, `results/` and `runs/` are found beside `src/`. Without one, as a wheel is
+installed, the folder that it is called in."""
+PROFILES = (
+    Path(sys.prefix, "share", "ts-opsd-companion", "params") if _INSTALLED else ROOT / "params"
+)
 
 
 def place(path: str) -> Path:
@@ -32,7 +39,7 @@ def place(path: str) -> Path:
 
 def profiles() -> list[str]:
     """Names of the profiles that exist."""
-    return sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
 def load(
@@ -108,7 +115,7 @@ def _read(profile: str) -> dict[str, Any]:
             f"profile is '{profile}', which does not exist; use one of {', '.join(profiles())}"
         )
     try:
-        values = yaml.safe_load((ROOT / "params" / f"{profile}.yaml").read_text())
+        values = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
         if not isinstance(values, dict):
             raise ValueError("no fields")
     except (ValueError, yaml.YAMLError) as error:

@@ -5,6 +5,7 @@ Knows nothing of what a command does: that is imported when it is called, for it
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +107,7 @@ def reheat(
     changes: Changes = None,
 ) -> None:
     """Reheat a policy of your own on prompts of your own; leaves it with a card in a new folder."""
+    needs("swift", "mistune")
     from companion.commands import reheat as command
 
     made = command.run(
@@ -283,6 +285,15 @@ def plan(profile: ProfileName = "laptop", changes: Changes = None) -> None:
     from companion.commands import plan as command
 
     command.report(params.load(profile, changes=dict(_pairs(changes, "--set"))))
+
+
+def needs(*packages: str) -> None:
+    """ValueError if one of the packages of the extra "frameworks" is not installed."""
+    if missing := [name for name in packages if not importlib.util.find_spec(name)]:
+        raise ValueError(
+            f"this needs {' and '.join(missing)}, of the extra 'frameworks'; install it with: "
+            "pip install 'ts-opsd-companion[frameworks]', or work from a clone"
+        )
 
 
 def _pairs(words: list[str] | None, option: str) -> list[tuple[str, object]]:

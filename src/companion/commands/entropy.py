@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from companion.commands import own
-from companion.commands.reheat import COLLAPSED
 from companion.stages.entropy import token_entropy
 from companion.statistics import Estimate
 
@@ -38,7 +37,7 @@ def report(
     print(f"mean token entropy {found:.4f} nats at T = 1 ({time.monotonic() - begun:.0f} s)")
     if reference is not None:
         theirs = measure(reference, prompts, **asked)
-        threshold = COLLAPSED * theirs.value
+        threshold = own.COLLAPSED * theirs.value
         print(f"of the reference {theirs:.4f} nats; collapsed is below a third of it")
     if threshold is not None:
         verdict = "collapsed" if found.value < threshold else "not collapsed"

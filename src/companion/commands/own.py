@@ -13,6 +13,8 @@ from companion.tasks import own
 
 PROFILES = {"cpu": "own", "gpu": "own-gpu"}
 """Whose settings hold but for what a caller says, by platform."""
+COLLAPSED = 1 / 3
+"""Of a reference's entropy: below it a policy counts as collapsed, as in the study."""
 MEASURED = 320
 """Prompts of the entropy measure at most, as in the study."""
 SHOWN = 100
@@ -40,12 +42,14 @@ def profile(
 
     Raises:
         ValueError: in one sentence: no policy, no prompts, or they do not fit into its context.
-        RuntimeError: a hub cannot be reached.
     """
     if platform not in PROFILES:
         raise ValueError(f"--platform is '{platform}' and must be {' or '.join(PROFILES)}")
     folder, file = found(policy), here(prompts)
-    rows = own.count(file)
+    try:
+        rows = own.count(file)
+    except RuntimeError as error:  # the hub's
+        raise ValueError(str(error)) from None
     longest = _longest(folder, file)
     known = policies.configuration(folder).get("max_position_embeddings")
     if known and longest + max_tokens > known:
@@ -78,8 +82,15 @@ def profile(
 
 
 def found(policy: str) -> Path:
-    """The policy's folder, whole; a model of the hub is downloaded once."""
-    return policies.find(here(policy))
+    """The policy's folder, whole; a model of the hub is downloaded once. ValueError if there is none."""
+    if not (Path(policy).expanduser().exists() or own.of_a_hub(policy)):
+        raise ValueError(
+            f"'{policy}' is no folder here, and no name of a hub's model; give a policy"
+        )
+    try:
+        return policies.find(here(policy))
+    except RuntimeError as error:  # the hub's
+        raise ValueError(str(error)) from None
 
 
 def here(name: str) -> str:

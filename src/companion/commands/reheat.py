@@ -11,15 +11,13 @@ from typing import Any
 from companion import params, policies
 from companion.commands import card, own
 from companion.objective import Direction
-from companion.schema import Profile, Teacher
+from companion.schema import Profile, Teacher, check_tau
 from companion.stages import reheat as stage
 from companion.stages import scaling
 from companion.stages.entropy import token_entropy
 
 TAUS: dict[Teacher, float] = {"live": 1.2, "frozen": 1.5}
 """The paper's; and one whose fixed point lies well above what is asked for (docs/preregistration.md)."""
-COLLAPSED = 1 / 3
-"""Of a reference's entropy: below it a policy counts as collapsed, as in the study."""
 
 
 def run(
@@ -58,7 +56,7 @@ def run(
             "--teacher live needs --threshold in nats, or --reference with a policy, to know what is "
             "collapsed; a frozen teacher needs neither"
         )
-    factor = factor_of(until)
+    factor, tau = factor_of(until), check_tau(TAUS[teacher] if tau is None else tau)
     settings = own.profile(policy, prompts, **asked)
     start = policies.base(settings)
     size = own.parameters(start)
@@ -72,13 +70,13 @@ def run(
             f"--until is {target:.4g} nats and the policy has {before.value:.4g} already; give more"
         )
     if reference is not None:
-        threshold = COLLAPSED * token_entropy(own.found(reference), settings).value
+        threshold = own.COLLAPSED * token_entropy(own.found(reference), settings).value
         print(f"collapsed is what lies below {threshold:.4f} nats, a third of the reference's")
     settings = params.change(
         settings,
         {
             "reheat.teacher": teacher,
-            "reheat.tau": TAUS[teacher] if tau is None else tau,
+            "reheat.tau": tau,
             "reheat.learning_rate": rate,
             "reheat.recovery_entropy": target,
             "reheat.ceiling_entropy": None if teacher == "frozen" else 3 * target,
