@@ -160,6 +160,9 @@ class RL(Section):
     rollout_top_p: PositiveFloat = Field(le=1)
     rollout_engine: Literal["transformers", "vllm"]
     dynamic_sampling: bool
+    importance_cap: PositiveFloat | None = None
+    """Truncated importance sampling, on GPUs: each token's gradient times p_trainer / p_vLLM, at most
+    this much (verl's documentation: 2 to 5). None: vLLM's bf16 answers count as the trainer's own."""
     reward_rule: RewardRule = "answer-line"
     """What the reward of mathematics takes for the answer; of no effect on other tasks."""
     collapse: Collapse

@@ -29,6 +29,11 @@ def settings(profile: Profile) -> None:
         )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
         raise ValueError(f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs")
+    if profile.hardware.platform == "cpu" and rl.importance_cap:
+        raise ValueError(
+            f"rl.importance_cap is {rl.importance_cap} and must be null on the CPU platform, whose "
+            "rollouts and trainer are one policy to 1e-4 nats"
+        )
     _check_shares(profile)
 
 

@@ -150,10 +150,13 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
             "evaluated_every",
             "rr_temperature",
             "rollout_temperature",
+            "importance_cap",  # below, where it is set
             "reward_rule",  # in tasks.reward, where it counts
             "arms",
         }
     )
+    if cap := profile.rl.importance_cap:
+        method["importance_cap"] = cap
     return {
         "seed": profile.seed,
         **method,
