@@ -248,7 +248,7 @@ def test_results_are_drawn_by_the_settings_that_their_runs_had(place, finished, 
 def test_the_published_settings_are_those_of_the_published_runs():
     """profile.json of the runs of 0.1.0, which was written after them."""
     profile, evidence = roles.settings("laptop"), roles.published("laptop")
-    # Without what came after them: the reward's rule, the teacher, the way through the head.
+    # Without what came after them: the reward's rule, importance, the teacher, the way through the head.
     method = profile.rl.model_dump(
         exclude={
             "collapse",
@@ -256,6 +256,7 @@ def test_the_published_settings_are_those_of_the_published_runs():
             "rr_temperature",
             "arms",
             "reward_rule",
+            "importance_cap",
             "evaluated_checkpoints",
             "evaluated_every",
         }
