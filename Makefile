@@ -29,7 +29,7 @@ endif
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bin reproduce check test test-slow lab plan doctor figures verify publish bench base lock clean
+.PHONY: help setup bin reproduce check test test-slow test-gpu-pins lab plan doctor figures verify publish bench base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ test: $(READY)  ## unit, property and parity tests, then every notebook on `smok
 
 test-slow: $(READY)  ## kills at random moments, in hours; appends to docs/kills.csv
 	$(BIN)/python -m pytest -m slow
+
+test-gpu-pins:  ## under the pins for GPUs, in their environment, what needs no GPU; writes docs/gpu-pins.log
+	$(MAKE) PLATFORM=gpu setup
+	CUDA_VISIBLE_DEVICES= $$($(MAKE) -s PLATFORM=gpu bin)/python tests/gpu_pins.py
 
 check: $(READY)  ## lint, format, types, and the layers of src/companion; seconds
 	$(BIN)/ruff check .

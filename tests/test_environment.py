@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 import yaml
+from gpu_pins import LOG
+from gpu_pins import pins as gpu_pins
 
 from companion.params import ROOT
 
@@ -92,6 +94,14 @@ def test_conda_takes_its_pins_from_the_same_list(file, platform):
     # pip refuses a folder beside hashes; the first line says how the companion itself is installed.
     assert not [entry for entry in pip if "==" in entry or entry.startswith("-e")]
     assert "pip install --no-deps -e ." in (ROOT / file).read_text().splitlines()[0]
+
+
+def test_gpu_pins_were_tried_since_they_changed():
+    """Changed pins need a newer log: make test-gpu-pins."""
+    text = LOG.read_text()
+    assert f"requirements/gpu.txt: {gpu_pins()}" in text
+    assert re.match(r"date: \d{4}-\d\d-\d\d", text)
+    assert " passed" in text and not re.search(r"FAILED|ERROR| failed", text)
 
 
 def test_what_runs_here_is_what_is_pinned():

@@ -34,7 +34,7 @@ def profile(tmp_path_factory):
 def test_training_and_held_out_problems_are_disjoint(profile):
     train = tasks.training(profile)
     held_out = tasks.held_out(profile, "validation")
-    assert (len(train), len(held_out)) == (16896, 256)
+    assert (len(train), len(held_out)) == (16640, 256)
     assert not {q.prompt for q in train} & {q.prompt for q in held_out}
     few = tasks.training(params.change(profile, {"task.train_problems": 2048}))
     assert few == train[:2048]

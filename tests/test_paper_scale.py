@@ -1,5 +1,6 @@
 """The qwen3 profiles: the paper's settings to the letter, in the frameworks' own words."""
 
+import json
 import os
 from pathlib import Path
 from unittest.mock import patch
@@ -136,6 +137,99 @@ def test_the_reward_is_dapos_with_the_overlong_buffer(profile):
     buffer = reward.reward_kwargs.overlong_buffer_cfg
     assert (buffer.enable, buffer.len, buffer.penalty_factor) == (True, 1024, 1.0)
     assert reward.reward_kwargs.max_resp_len == 8192
+
+
+def test_entropy_is_taken_in_float32_where_it_costs_nothing(profile):
+    """Beside the old log-probabilities: in the update it would be bf16's, and keep copies of logits."""
+    from verl.utils.torch_functional import entropy_from_logits_with_chunking
+
+    config = composed(profile)
+    actor = config.actor_rollout_ref.actor
+    assert not actor.calculate_entropy and actor.fsdp_config.entropy_from_logits_with_chunking
+    assert not config.algorithm.rollout_correction.bypass_mode  # which would leave it out
+    logits = 4 * torch.randn(3, 151_936, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = torch.distributions.Categorical(logits=logits.double()).entropy()
+    found = entropy_from_logits_with_chunking(logits)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
+
+
+def test_what_gpus_log_of_rollouts_and_trainer_is_in_the_metrics(tmp_path, capsys):
+    """A warning where vLLM and the trainer are two policies."""
+    from types import SimpleNamespace
+
+    from companion import metrics
+    from companion.stages import verl_files
+
+    logged = {
+        "critic/rewards/mean": 0.5,
+        "actor/entropy": 0.2,
+        "response_length/mean": 900.0,
+        "perf/time_per_step": 100.0,
+        "rollout_corr/kl": 0.001,
+        "training/rollout_probs_diff_max": 0.25,
+    }
+    lines = [{"step": 1, "data": logged}, {"step": 2, "data": logged | {"rollout_corr/kl": 0.4}}]
+    (tmp_path / "verl.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    verl_files.follow(SimpleNamespace(folder=tmp_path), [], 2)()
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert [row["rollout_kl"] for row in rows] == [0.001, 0.4]
+    assert rows[0]["rollout_entropy"] == 0.2 and rows[0]["rollout_prob_gap_max"] == 0.25
+    said = capsys.readouterr().out
+    assert said.count("vLLM samples from another policy") == 1 and "rl.importance_cap" in said
+
+
+def test_importance_sampling_is_truncated_where_asked_for(profile):
+    asked = params.change(profile, {"rl.importance_cap": 2.0})
+    correction = composed(asked).algorithm.rollout_correction
+    assert (correction.rollout_is, correction.rollout_is_threshold) == ("token", 2.0)
+    assert composed(profile).algorithm.rollout_correction.rollout_is is None
+    plain, capped = (rl._settings(p, 1.0) for p in _without_data(profile, asked))
+    assert "importance_cap" not in plain and capped.items() - plain.items() == {
+        ("importance_cap", 2.0)
+    }
+    with pytest.raises(ValueError, match="rl.importance_cap is 2.0 and must be null on the CPU"):
+        checks.settings(params.load("smoke", {"rl.importance_cap": 2.0}))
+
+
+def _without_data(*profiles):
+    """The same settings of a task whose data are made by rule."""
+    task = params.load("smoke").task
+    return [profile.model_copy(update={"task": task}) for profile in profiles]
+
+
+def test_no_two_engines_share_a_stream_and_none_begins_again(profile):
+    """verl adds an engine's number to the seed; seeds 1 to 3 of a study, each resumed twice."""
+    starts = [None, Path("verl/global_step_10"), Path("verl/global_step_20")]
+    asked = {"start": Path("policy"), "folder": Path("x"), "steps": 30, "temperature": 1.0}
+    name = "actor_rollout_ref.rollout.seed="
+    words = [
+        word
+        for seed in (1, 2, 3)
+        for start in starts
+        for word in verl_command.overrides(
+            params.change(profile, {"seed": seed}), **asked, resume_from=start
+        )
+    ]
+    seeds = [int(word.removeprefix(name)) for word in words if word.startswith(name)]
+    streams = [seed + engine for seed in seeds for engine in range(64)]
+    assert len(seeds) == 9
+    assert len(set(streams)) == len(streams) and max(streams) < 2**32
+
+
+def test_both_frameworks_keep_others_plug_ins_out_of_vllm(profile, tmp_path):
+    assert verl_command.environment(profile, tmp_path)["VLLM_PLUGINS"] == ""
+
+
+def test_gradients_are_added_up_in_float32():
+    """accelerate's policy for bf16 would add them up in bf16, over 128 micro-batches."""
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from swift.utils.utils import import_external_file
+
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, mixed_precision_policy="bf16")
+    assert plugin.mixed_precision_policy.reduce_dtype == torch.bfloat16
+    import_external_file(str(swift_command.PLUGIN)).add_up_in_float32(plugin)
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_rollout_reheating_changes_the_temperature_alone(profile):

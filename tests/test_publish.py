@@ -248,7 +248,7 @@ def test_results_are_drawn_by_the_settings_that_their_runs_had(place, finished, 
 def test_the_published_settings_are_those_of_the_published_runs():
     """profile.json of the runs of 0.1.0, which was written after them."""
     profile, evidence = roles.settings("laptop"), roles.published("laptop")
-    # Without what came after them: the reward's rule, the teacher, the way through the head, the bonus.
+    # Without what came after them: the reward's rule, importance, the bonus, the teacher, the head's way.
     method = profile.rl.model_dump(
         exclude={
             "collapse",
@@ -256,12 +256,14 @@ def test_the_published_settings_are_those_of_the_published_runs():
             "rr_temperature",
             "arms",
             "reward_rule",
+            "importance_cap",
             "evaluated_checkpoints",
             "evaluated_every",
             "entropy_coeff",
+            "verl",
         }
     )
-    heat = profile.reheat.model_dump(exclude={"through_head", "teacher"})
+    heat = profile.reheat.model_dump(exclude={"through_head", "teacher", "swift"})
     asked = profile.evaluation.model_dump(exclude={"bootstrap"})
     arms = evidence.index[evidence.index["role"] == "training"]
     assert set(arms["key"]) == {"Collapsed", *profile.rl.arms}

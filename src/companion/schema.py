@@ -172,6 +172,9 @@ class RL(Section):
     rollout_top_p: PositiveFloat = Field(le=1)
     rollout_engine: Literal["transformers", "vllm"]
     dynamic_sampling: bool
+    importance_cap: PositiveFloat | None = None
+    """Truncated importance sampling, on GPUs: each token's gradient times p_trainer / p_vLLM, at most
+    this much (verl's documentation: 2 to 5). None: vLLM's bf16 answers count as the trainer's own."""
     reward_rule: RewardRule = "answer-line"
     """What the reward of mathematics takes for the answer; of no effect on other tasks."""
     collapse: Collapse
@@ -183,6 +186,9 @@ class RL(Section):
     """RL steps between two of them."""
     rr_temperature: Temperature
     """Rollout temperature of the rollout-reheating arm (RR)."""
+    verl: dict[str, Any] = {}
+    """Further settings of verl by their dotted names, such as trainer.logger: [console, file, wandb];
+    none that this profile has a field for."""
     arms: list[Arm]
     """What is continued from the collapsed policy; plain DAPO, which all are compared with, leads."""
 
@@ -223,6 +229,9 @@ class Reheat(Section):
     through_head: bool = False
     """Make logits, KL and gradient in pieces, from hidden states: for vocabularies whose logits
     of a micro-batch would not fit. The same numbers, to rounding."""
+    swift: dict[str, Any] = {}
+    """Further arguments of ms-swift by their names, such as report_to: tensorboard; none that this
+    profile has a field for."""
     teacher: Teacher = "live"
     """Whose logits are softened: the student's own as it moves (the paper's), or, frozen, those of
     the policy that reheating starts from, by a second forward. A frozen teacher has a fixed point,

@@ -20,6 +20,7 @@ import glob
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -61,6 +62,7 @@ class SelfDistillationTrainer(GKDTrainer):
         self.tau, self.through_head = profile.reheat.tau, profile.reheat.through_head
         self.end_tokens = end_tokens(Path(self.model.model_info.model_dir))
         disable_dropout_in_model(self.model)  # which its answers were sampled without
+        add_up_in_float32(getattr(self.accelerator.state, "fsdp_plugin", None))
 
     def _prepare_vllm_engine(self):
         """vLLM answers in bf16; ms-swift would give it the dtype that the weights are kept in."""
@@ -185,6 +187,18 @@ class SelfDistillationTrainer(GKDTrainer):
             for copy in unwrap_model(self.model).all_tied_weights_keys:
                 state_dict.pop(copy, None)
         super()._save_model(output_dir, state_dict)
+
+
+def add_up_in_float32(plugin) -> None:
+    """Have FSDP2 add up gradients over micro-batches, and over ranks, in fp32.
+
+    accelerate's policy for bf16 does it in bf16 (utils/dataclasses.py, set_mixed_precision), which is
+    1% off after 128 micro-batches. The model is sharded by it when training begins.
+    """
+    if plugin is not None and plugin.mixed_precision_policy is not None:
+        plugin.mixed_precision_policy = replace(
+            plugin.mixed_precision_policy, reduce_dtype=torch.float32
+        )
 
 
 @contextmanager

@@ -18,15 +18,15 @@ GPU_GIB = 79.0
 """What an 80 GB H100 or H800 says it has."""
 VLLM_SHARE = {"RL": 0.8, "reheating": 0.5, "evaluation": 0.6}
 """Of a GPU, as rl.py, reheat.py and adapters/vllm_engine.py ask for it."""
-LOGIT_BYTES = {"RL": 2 + 2 + 4 + 2 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
+LOGIT_BYTES = {"RL": 2 + 2 + 2 + 2 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
 """Of one logit, where the backward pass begins: of a micro-batch, or of what `through_head` makes
 at a time.
 
-verl: the logits in bf16; in RR, their quotient by the temperature; two bf16 copies that entropy
-keeps for a gradient whose coefficient is 0 (half of it while torch.compile fuses it; 8 bytes if
-asked to go by chunks); two gradients in bf16. ms-swift: in fp32, the answers' logits, their
-gradient, and the gradient of all logits; through the head a piece's logits and their copy in fp32,
-and its gradient in bf16, beside the head's own gradient, added up in fp32.
+verl, all in bf16: the logits; in RR, their quotient by the temperature; their log-softmax, which
+without flash-attention is kept row by row for the backward pass; two gradients. ms-swift: in fp32,
+the answers' logits, their gradient, and the gradient of all logits; through the head a piece's
+logits and their copy in fp32, and its gradient in bf16, beside the head's own gradient, added up in
+fp32.
 """
 PIECE = 2**25
 """Logits that `distillation.through_head` makes at a time."""

@@ -152,7 +152,7 @@ def seconds(profile: Profile, stage: str, work: int) -> float:
     """Of a step that takes `work` (answers x longest answer, in tokens); NaN on CPU.
 
     Args:
-        stage: "reheating", or anything that is paid at RL's rate.
+        stage: "reheating", "evaluation", or anything that is paid at RL's rate.
     """
     if profile.hardware.platform == "cpu":
         return math.nan
@@ -164,7 +164,8 @@ def seconds(profile: Profile, stage: str, work: int) -> float:
         "OPSD": _reported(4, "Max completion length"),
     }[reported["stage"]]
     size, load = own / theirs, work / (reported["batch_size"] * answers * longest)
-    gpus = profile.hardware.gpus_per_node * profile.hardware.nodes
+    # Our own vLLM answers on one node's GPUs, however many there are.
+    gpus = profile.hardware.gpus_per_node * (1 if stage == "evaluation" else profile.hardware.nodes)
     return reported["seconds_per_step"] * size * load * _gpus() / gpus
 
 
@@ -276,6 +277,5 @@ def notes(profile: Profile) -> list[str]:
         "parameters, answers x longest answer and GPUs; evaluation and entropy at RL's rate.",
         "Memory: of a GPU, without CUDA contexts, NCCL and a sleeping vLLM (a few GiB). A host "
         f"needs {host_gib(profile):.0f} GiB.",
-        "RL's logits take half where torch.compile fuses verl's entropy.",
         *lines,
     ]

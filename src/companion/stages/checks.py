@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from companion import hashes, policies, tasks
+from companion.provenance import first_line
 from companion.schema import Profile
 from companion.stages import verl_command
 
@@ -29,7 +31,13 @@ def settings(profile: Profile) -> None:
         )
     if profile.hardware.platform == "gpu" and rl.rollout_engine != "vllm":
         raise ValueError(f"rl.rollout_engine is '{rl.rollout_engine}' and must be 'vllm' on GPUs")
+    if profile.hardware.platform == "cpu" and rl.importance_cap:
+        raise ValueError(
+            f"rl.importance_cap is {rl.importance_cap} and must be null on the CPU platform, whose "
+            "rollouts and trainer are one policy to 1e-4 nats"
+        )
     _check_shares(profile)
+    verl_settings(profile)
 
 
 def _check_shares(profile: Profile) -> None:
@@ -57,6 +65,43 @@ def _check_shares(profile: Profile) -> None:
                 f"({hardware.nodes}), must divide {name} ({answers:g}): every rank trains on an "
                 "equal share"
             )
+
+
+def verl_settings(profile: Profile) -> None:
+    """ValueError if `rl.verl` sets what verl does not have, by verl's own configuration."""
+    if not profile.rl.verl:
+        return
+    import verl
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    place = Path("policy")  # nothing is read
+    words = verl_command.overrides(profile, start=place, folder=place, steps=1, temperature=1.0)
+    with initialize_config_dir(
+        str(Path(verl.__file__).parent / "trainer/config"), version_base=None
+    ):
+        try:
+            compose("ppo_trainer", overrides=words)
+        except HydraException as error:
+            raise ValueError(
+                f"rl.verl is {profile.rl.verl}, of which verl says: {first_line(error)}; "
+                "name settings that it has, or begin a new one's name with +"
+            ) from None
+
+
+def swift_arguments(profile: Profile) -> None:
+    """ValueError if `reheat.swift` names no argument of ms-swift's."""
+    if not profile.reheat.swift:
+        return
+    from dataclasses import fields
+
+    from swift.arguments import RLHFArguments
+
+    known = {field.name for field in fields(RLHFArguments)}
+    if unknown := sorted(profile.reheat.swift.keys() - known):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "name one that it has"
+        raise ValueError(f"reheat.swift holds '{unknown[0]}', no argument of `swift rlhf`; {hint}")
 
 
 def prompts(profile: Profile, policy: Path) -> None:

@@ -77,7 +77,7 @@ def reheat(
         {
             "direction": direction,
             "seed": profile.seed,
-            **profile.reheat.model_dump(),
+            **profile.reheat.model_dump(exclude=None if profile.reheat.swift else {"swift"}),
             "collapse_entropy": profile.rl.collapse.entropy,
             "train_data": tasks.training_hash(profile, "prompt"),
             "reheat_version": VERSION,
@@ -93,6 +93,7 @@ def reheat(
     run.check_may_be_made()
     checks.prompts(profile, start)
     checks.plain_head(profile, start)
+    checks.swift_arguments(profile)
     before = token_entropy(start, profile)
     if not force:
         check_gate(profile, before.value)

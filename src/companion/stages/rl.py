@@ -150,15 +150,20 @@ def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
             "evaluated_every",
             "rr_temperature",
             "rollout_temperature",
+            "importance_cap",  # below, where it is set
             "reward_rule",  # in tasks.reward, where it counts
             "arms",
             "entropy_coeff",  # below, where there is one
+            "verl",
         }
     )
+    if cap := profile.rl.importance_cap:
+        method["importance_cap"] = cap
     return {
         "seed": profile.seed,
         **method,
         **({"entropy_coeff": profile.rl.entropy_coeff} if profile.rl.entropy_coeff else {}),
+        **({"verl": profile.rl.verl} if profile.rl.verl else {}),
         "rollout_temperature": temperature,
         **tasks.reward(profile),
         "check_every": profile.rl.collapse.check_every,

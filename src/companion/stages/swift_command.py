@@ -22,6 +22,8 @@ MODEL_TYPE = "policy"
 """The plug-in's, for every family alike: a causal language model that transformers loads. ms-swift's own
 detection leaves the choice where an architecture has several types, and knows none for OLMo 2 and
 SmolLM 3; types differ in templates and in layers to adapt, neither of which is used."""
+REPORT = "report_to"
+"""Whom ms-swift reports to, beside metrics.jsonl: nobody, unless `reheat.swift` says so."""
 PROMPTS = "prompts.jsonl"
 PLAN = "plan.json"
 """What the plug-in has to know and ms-swift has no argument for; in ms-swift's output folder."""
@@ -128,7 +130,12 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
     if hardware.nodes > 1:
         everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
         words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]
-    for name, value in (method | platform).items():
+    ours = method | platform
+    for name in settings.swift.keys() & ours.keys() - {REPORT}:
+        raise ValueError(
+            f"reheat.swift sets '{name}', which follows from a field of the profile; set that instead"
+        )
+    for name, value in (ours | settings.swift).items():
         words += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
     return words
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from companion import tasks
 from companion.schema import Profile
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
+LOGGER = "trainer.logger"
 
 
 def command(profile: Profile, **asked: Any) -> list[str]:
@@ -121,8 +122,36 @@ def overrides(
         method["+companion.kept"] = f"[{','.join(map(str, kept))}]"
     if resume_from:
         method["trainer.resume_from_path"] = resume_from
-    platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile)
-    return [f"{name}={_word(value)}" for name, value in (method | platform).items()]
+    platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile, resume_from)
+    ours = method | platform
+    _check_further(rl.verl, {name.lstrip("+") for name in ours})
+    return [f"{name}={_word(value)}" for name, value in ours.items() if name not in rl.verl] + [
+        f"{name}={_in_hydra(value)}" for name, value in rl.verl.items()
+    ]
+
+
+def _check_further(further: Mapping[str, Any], ours: Container[str]) -> None:
+    """ValueError if `rl.verl` says what the profile says, but for loggers, of which metrics need one."""
+    for name, value in further.items():
+        if name == LOGGER:
+            if "file" not in value:
+                raise ValueError(
+                    f"rl.verl sets {name} to {value} and must keep 'file' in it, from which "
+                    "metrics.jsonl is made"
+                )
+        elif name.lstrip("+") in ours:
+            raise ValueError(
+                f"rl.verl sets '{name}', which follows from a field of the profile; set that instead"
+            )
+
+
+def _in_hydra(value: Any) -> str:
+    """A value of a profile in Hydra's grammar; text in quotes."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_hydra, value))}]"
+    if value is None:
+        return "null"
+    return _quoted(value) if isinstance(value, str) else str(value)
 
 
 def _word(value: Any) -> str:
@@ -131,9 +160,11 @@ def _word(value: Any) -> str:
     In quotes, a quote is escaped, and what escapes stands before a quote (hydra 1.3,
     grammar/OverrideLexer.g4).
     """
-    if not isinstance(value, Path):
-        return str(value)
-    text = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    return _quoted(str(value)) if isinstance(value, Path) else str(value)
+
+
+def _quoted(text: str) -> str:
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
 
 
@@ -142,13 +173,17 @@ def _no_pattern(path: Path) -> Path:
     return Path(glob.escape(str(path)))
 
 
-def _gpu(profile: Profile) -> dict[str, Any]:
+def _gpu(profile: Profile, resume_from: Path | None) -> dict[str, Any]:
     rl, hardware = profile.rl, profile.hardware
     longest = profile.task.max_prompt_tokens + rl.max_response_tokens
     platform = {
         "trainer.n_gpus_per_node": hardware.gpus_per_node,
         "trainer.nnodes": hardware.nodes,
-        "actor_rollout_ref.actor.calculate_entropy": True,
+        # The update would compute it in bf16, off by up to 0.06 nats a token, and keep copies of the
+        # logits for it. Before the update, where the old log-probabilities are taken, it costs nothing,
+        # and by chunks it is in fp32.
+        "actor_rollout_ref.actor.calculate_entropy": False,
+        "actor_rollout_ref.actor.entropy_from_logits_with_chunking": True,
         "actor_rollout_ref.model.use_remove_padding": True,
         # flash-attention cannot be installed beside these pins. Packed answers do not see each other:
         # transformers takes their bounds from the position ids (tests/test_adapters_verl.py).
@@ -162,14 +197,31 @@ def _gpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.tensor_model_parallel_size": 1,
         "actor_rollout_ref.rollout.gpu_memory_utilization": 0.8,
+        "actor_rollout_ref.rollout.seed": _rollout_seed(profile.seed, resume_from),
         "actor_rollout_ref.rollout.max_model_len": longest,
         "actor_rollout_ref.rollout.max_num_batched_tokens": max(longest, 8192),
         "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz": True,
         "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu": longest,
     }
+    if rl.importance_cap:
+        correction = "algorithm.rollout_correction"
+        platform |= {
+            f"{correction}.rollout_is": "token",
+            f"{correction}.rollout_is_threshold": rl.importance_cap,
+        }
     if hardware.nodes == 1:  # whatever cluster there is, of this user or in a variable left over
         platform["+ray_kwargs.ray_init.address"] = "local"
     return platform
+
+
+def _rollout_seed(seed: int, resume_from: Path | None) -> int:
+    """Of vLLM's engines, to which verl adds the number of each (vllm_async_server.py:343).
+
+    Apart for every seed of a study, and for every start: an engine begins its stream anew with
+    its process. Below 2**32, numpy's range.
+    """
+    step = int(resume_from.name.removeprefix("global_step_")) if resume_from else 0
+    return (seed * 1_000_003 + step * 1009) % 2**31
 
 
 def _cpu(profile: Profile) -> dict[str, Any]:
@@ -256,7 +308,7 @@ def environment(profile: Profile, folder: Path) -> dict[str, str]:
         "RAY_DEDUP_LOGS": "0",
     }
     if profile.hardware.platform == "gpu":
-        return common
+        return common | {"VLLM_PLUGINS": ""}  # ms-swift registers one, for its own engine
     cpu = common | {
         # Unset, ten times slower.
         "OMP_NUM_THREADS": str(profile.hardware.threads // ranks(profile)),
@@ -273,7 +325,7 @@ def environment(profile: Profile, folder: Path) -> dict[str, str]:
         return cpu
     return cpu | {
         "PYTHONPATH": str(folder / "names"),  # see _name_vllm
-        "VLLM_PLUGINS": "",  # ms-swift registers one that imports torchvision
+        "VLLM_PLUGINS": "",  # it would import torchvision
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
         "VLLM_NO_USAGE_STATS": "1",
     }

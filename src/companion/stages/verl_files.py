@@ -43,6 +43,17 @@ over micro-batches and ranks. What they called `truncated`, verl's `response_len
 the share of answers as long as the longest of their batch; it has been taken out of them.
 """
 
+GPU_COLUMNS = {
+    "rollout_entropy": "actor/entropy",
+    "rollout_kl": "rollout_corr/kl",
+    "rollout_prob_gap_max": "training/rollout_probs_diff_max",
+}
+"""Likewise on GPUs, where the trainer takes log-probabilities of its own before the update: its
+entropy then, in fp32, and how far vLLM's bf16 lies from it: KL(vLLM || trainer) in nats a token, and
+the largest difference of a sampled token's probability."""
+ROLLOUT_KL = 0.02
+"""Nats a token from which vLLM and the trainer are two policies; bf16 alone makes about 0.001."""
+
 
 def write_inputs(profile: Profile, folder: Path) -> None:
     """What verl and our plug-ins in its processes read."""
@@ -131,6 +142,7 @@ def copy_policy(checkpoint: Path, policy: Path) -> None:
 def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], None]:
     """Keeps metrics.jsonl up to date with what verl logs, and says how it goes."""
     size = printed = 0
+    columns = [*GPU_COLUMNS.items(), *COLUMNS.items()]  # CPU runs log none of the former
 
     def report() -> None:
         nonlocal size, printed
@@ -144,8 +156,7 @@ def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], 
                 entry = json.loads(line)
                 logged.setdefault(entry["step"], {}).update(entry["data"])
         rows = [
-            {"step": step}
-            | {ours: values[name] for ours, name in COLUMNS.items() if name in values}
+            {"step": step} | {ours: values[name] for ours, name in columns if name in values}
             for step, values in logged.items()
             if COLUMNS["reward"] in values
         ]
@@ -159,6 +170,12 @@ def follow(run: Run, earlier: list[dict[str, Any]], steps: int) -> Callable[[], 
 
 
 def _print(row: dict[str, Any], rows: list[dict[str, Any]], steps: int) -> None:
+    if row.get("rollout_kl", 0.0) > ROLLOUT_KL:
+        print(
+            f"  rollout_kl is {row['rollout_kl']:.3f} nats a token, above {ROLLOUT_KL}: vLLM samples "
+            "from another policy than is trained; check that both loaded the same weights, or set "
+            "rl.importance_cap, for example to 2.0"
+        )
     pace = sum(r["seconds"] for r in rows[-20:]) / len(rows[-20:])
     minutes, seconds = divmod(round(pace * (steps - row["step"])), 60)
     measured = f"  token entropy {row['token_entropy']:.4f}" if "token_entropy" in row else ""
