@@ -248,7 +248,7 @@ def test_results_are_drawn_by_the_settings_that_their_runs_had(place, finished, 
 def test_the_published_settings_are_those_of_the_published_runs():
     """profile.json of the runs of 0.1.0, which was written after them."""
     profile, evidence = roles.settings("laptop"), roles.published("laptop")
-    # Without what came after them: the reward's rule, importance, the bonus, the teacher, the head's way.
+    # Without what came after them: the reward's rule, importance, the bonus, the teacher, the head.
     method = profile.rl.model_dump(
         exclude={
             "collapse",

@@ -21,7 +21,7 @@ import torch
 
 from companion import objective, params, runs
 from companion.policies import load_policy
-from companion.stages import reheat, scaling, swift_command
+from companion.stages import checks, reheat, scaling, swift_command
 from companion.stages.engines import opened
 from companion.stages.entropy import token_entropy
 from companion.stages.launch import launch
@@ -316,6 +316,21 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
     if platform == "gpu":
         assert arguments.fsdp_config["state_dict_type"] == "FULL_STATE_DICT"
     assert arguments.max_length >= 15  # the longest prompt of the task
+
+
+def test_further_arguments_of_ms_swift_reach_it_and_are_part_of_the_run(policy, tmp_path):
+    more = {"report_to": "tensorboard", "adam_beta1": 0.8}
+    settings = profile(policy, reheat__swift=more)
+    checks.swift_arguments(settings)
+    words = swift_command.command(settings, policy, tmp_path)
+    assert words[words.index("--report_to") + 1] == "tensorboard"
+    assert words[words.index("--adam_beta1") + 1] == "0.8" and words.count("--report_to") == 1
+    with pytest.raises(ValueError, match=r"reheat.swift sets 'learning_rate', which follows"):
+        swift_command.command(profile(policy, reheat__swift={"learning_rate": 1}), policy, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds 'adam_beta', no argument .*; did you mean 'adam_beta\d'"
+    ):
+        checks.swift_arguments(profile(policy, reheat__swift={"adam_beta": 0.8}))
 
 
 @pytest.mark.parametrize(("prompts", "batch", "lines"), [(64, 16, 64), (64, 48, 48), (10, 16, 16)])

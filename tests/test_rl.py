@@ -71,6 +71,35 @@ def test_an_entropy_bonus_is_verls_own_and_part_of_the_run(coefficient, asked):
     assert ("entropy_coeff" in fingerprint) == asked  # a run without one is what it always was
 
 
+def test_further_settings_of_verl_reach_it_and_are_part_of_the_run():
+    more = {
+        "trainer.logger": ["console", "file", "tensorboard"],
+        "trainer.project_name": "it's, mine",
+        "+trainer.of_mine": 1.5,
+    }
+    settings = profile(rl__verl=more)
+    trainer = compose(words(settings)).trainer
+    assert list(trainer.logger) == ["console", "file", "tensorboard"]
+    assert trainer.project_name == "it's, mine" and trainer.of_mine == 1.5
+    checks.verl_settings(settings)
+    assert rl._settings(settings, 1.0)["verl"] == more
+    assert "verl" not in rl._settings(profile(), 1.0)  # a run without any is what it always was
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"trainer.loger": "x"}, r"rl.verl is \{'trainer.loger': 'x'\}, of which verl says: Could not"),
+        ({"data.train_batch_size": 3}, r"rl.verl sets 'data.train_batch_size', which follows from a"),
+        ({"+companion.profile": 3}, r"rl.verl sets '\+companion.profile', which follows from a field"),
+        ({"trainer.logger": ["wandb"]}, r"trainer.logger to \['wandb'\] and must keep 'file' in it"),
+    ],
+)  # fmt: skip
+def test_settings_that_verl_does_not_have_or_we_set_are_one_sentence(more, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        checks.settings(profile(rl__verl=more))
+
+
 ODD = "Zoë, #1=[a]{b} (a b)"
 """A folder's name that is syntax in Hydra, in ms-swift's data sets, in globs and in shells."""
 
