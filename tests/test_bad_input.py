@@ -74,7 +74,7 @@ VALUES = [  # a field of the profile, a value of it, and what is said
     ("hardware.platform", "tpu", "hardware.platform is 'tpu': .* 'cpu' or 'gpu'"),
     ("hardware.threads", 0, "hardware.threads is 0: .* greater than 0"),
     ("hardware.tensor_parallel", 2, "tensor_parallel is 2 and must divide gpus_per_node"),
-    ("task.name", "chess", "task.name is 'chess': .* 'countdown' or 'math'"),
+    ("task.name", "chess", "task.name is 'chess': .* 'countdown', 'math' or 'own'"),
     ("task.base", 7, "task.base is 7: .* string"),
     ("task.test_problems", None, "task.test_problems is missing; countdown has no end"),
     ("task", "countdown", "task is 'countdown': "),
