@@ -58,7 +58,10 @@ def save_policy(folder, **tensors):
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("config.json", '{"model_type": "qwen3"}'), ("tokenizer.json", "{}")):
+    for name, text in (
+        ("config.json", '{"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}'),
+        ("tokenizer.json", "{}"),
+    ):
         (folder / name).write_text(text)
     weights = {name: torch.tensor(values) for name, values in tensors.items()}
     save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")

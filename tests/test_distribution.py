@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from companion.analysis import distribution
 from companion.analysis.distribution import compare
 
 
@@ -48,6 +49,13 @@ def test_a_softened_policy_keeps_its_candidates_and_gains_entropy(vocabulary, se
     soft = compare(z, z / tau)
     assert (soft["overlap"] == 1).all() and torch.allclose(soft["mass"], torch.ones(5).double())
     assert (soft["entropy_change"] > 0).all() and (soft["kl"] > 0).all()
+
+
+def test_a_few_positions_at_a_time_are_all_of_them(monkeypatch):
+    old, new = torch.randn(2, 30, 50, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(distribution, "POSITIONS", 7)
+    for name, values in distribution._compared(old, new).items():
+        assert values.equal(distribution.compare(old, new)[name])
 
 
 def test_other_shapes_are_refused():

@@ -181,7 +181,8 @@ def test_a_function_of_ones_own_judges_and_is_part_of_what_was_measured(file, tm
     ]
     assert rewarded(asked, "it is 34", "34") == {"score": 1.0, "acc": 1.0}
     before = tasks.reward(asked), tasks.grader(asked)
-    code.write_text(GRADER + "# another\n")
+    code.write_text(GRADER.replace("== gold", "!= gold"))
+    assert tasks.judge(asked, ["it is 34"], ["34"])["correct"].tolist() == [False]
     assert tasks.reward(asked) != before[0] and tasks.grader(asked) != before[1]
 
 
@@ -189,8 +190,8 @@ def test_a_function_of_ones_own_judges_and_is_part_of_what_was_measured(file, tm
     ("code", "named", "sentence"),
     [
         (GRADER, "grader", r"task.grader is 'grader' and must be exact or math, or a function such as"),
-        (GRADER, "{}:judge", r"task.grader '.*:judge' cannot be loaded \(.*no attribute 'judge'"),
-        ("import nothing_such", "{}:grade", r"cannot be loaded \(No module named 'nothing_such'\)"),
+        (GRADER, "{}:judge", r"judge of grader\d+.py cannot be loaded: .*no attribute 'judge'"),
+        ("import nothing_such", "{}:grade", r"cannot be loaded: No module named 'nothing_such'"),
         ("def grade(answer, gold): return 1", "{}:grade", r"says 1 and must say True or False"),
         ("def grade(answer, gold): 1 / 0", "{}:grade", r"fails on the answer 'a' with the gold 'b'"),
     ],

@@ -139,18 +139,23 @@ def test_the_reward_is_dapos_with_the_overlong_buffer(profile):
     assert reward.reward_kwargs.max_resp_len == 8192
 
 
-def test_entropy_is_taken_in_float32_where_it_costs_nothing(profile):
-    """Beside the old log-probabilities: in the update it would be bf16's, and keep copies of logits."""
-    from verl.utils.torch_functional import entropy_from_logits_with_chunking
+def test_log_probs_and_entropy_are_taken_in_float32_and_in_pieces(profile):
+    """By verl's fused kernels: whole logits are never there, and entropy comes before the update."""
+    from verl.utils.experimental.torch_functional import FusedLinearForPPO
 
     config = composed(profile)
-    actor = config.actor_rollout_ref.actor
-    assert not actor.calculate_entropy and actor.fsdp_config.entropy_from_logits_with_chunking
+    model = config.actor_rollout_ref.model
+    assert model.use_fused_kernels and model.fused_kernel_options.impl_backend == "torch"
+    assert not config.actor_rollout_ref.actor.calculate_entropy
     assert not config.algorithm.rollout_correction.bypass_mode  # which would leave it out
-    logits = 4 * torch.randn(3, 151_936, generator=torch.Generator().manual_seed(0)).bfloat16()
-    exact = torch.distributions.Categorical(logits=logits.double()).entropy()
-    found = entropy_from_logits_with_chunking(logits)
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
+    random = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1, 3, 64, generator=random).bfloat16()
+    head = (torch.randn(50_000, 64, generator=random) / 2).bfloat16()
+    tokens = torch.tensor([[1, 2, 3]])
+    exact = torch.distributions.Categorical(logits=(hidden @ head.T).double())
+    log_probs, entropy = FusedLinearForPPO()(hidden, head, tokens)
+    torch.testing.assert_close(log_probs.double(), exact.log_prob(tokens), rtol=0, atol=1e-3)
+    torch.testing.assert_close(entropy.double(), exact.entropy(), rtol=2**-8, atol=0)
 
 
 def test_what_gpus_log_of_rollouts_and_trainer_is_in_the_metrics(tmp_path, capsys):

@@ -97,7 +97,7 @@ def test_memory_by_hand():
     assert update["weights"] == update["gradients"] == pytest.approx(4 * P4 / 8)
     assert update["optimizer"] == pytest.approx(8 * P4 / 8)
     assert update["activations"] == pytest.approx(2 * 36 * tokens * 2560)
-    assert update["logits"] == pytest.approx(10 * tokens * 151_936)
+    assert update["logits"] == pytest.approx(20 * 512 * 151_936 + 2 * 151_936 * 2560)
     # Embeddings and final norm, and two layers of 100,930,816, in bf16.
     assert update["gathered"] == pytest.approx(2 * (151_936 * 2560 + 2560 + 2 * 100_930_816))
     rollout = table.loc["RL", "rollout"]
@@ -192,22 +192,12 @@ def test_the_frameworks_are_asked_for_what_is_counted(tmp_path):
     assert memory.VLLM_SHARE["evaluation"] == vllm_engine.MEMORY_SHARE
 
 
-def test_verls_entropy_keeps_four_bytes_a_logit():
-    import torch
-    from verl.utils.torch_functional import entropy_from_logits
+def test_verl_makes_so_many_tokens_logits_at_a_time():
+    from inspect import signature
 
-    logits = torch.randn(4096, 500, dtype=torch.bfloat16, requires_grad=True)
-    kept = {}
+    from verl.utils.experimental.torch_functional import FusedLinearForPPO
 
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = tensor, storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        entropy_from_logits(logits)
-    each = sum(size for _, size in kept.values()) / logits.numel()
-    assert each == pytest.approx(4, rel=0.01)
+    assert signature(FusedLinearForPPO).parameters["chunk_size"].default == memory.FUSED_TOKENS
 
 
 # --- Stages ---------------------------------------------------------------------------------
@@ -219,6 +209,17 @@ def test_at_the_papers_settings_hours_are_table_6s():
         assert table.loc["RL to collapse", "hours"] == pytest.approx(320 * rl / 3600)
         assert table.loc["+DAPO w/ RR", "hours"] == pytest.approx(200 * rl / 3600)
         assert table.loc["PR-FKL", "hours"] == pytest.approx(15 * heat / 3600)
+
+
+def test_every_measure_waits_for_an_engine(monkeypatch):
+    table = plan.plan(load())
+    monkeypatch.setattr(plan, "START", 0)
+    more = table["hours"] - plan.plan(load())["hours"]
+    checks = table.loc["entropy checks", "tokens"] / (256 * (2048 + 8192))
+    assert more["entropy checks"] == pytest.approx(checks * 180 / 3600)
+    assert more["evaluation"] == pytest.approx(12 * 180 / 3600)
+    assert more["analyses: evaluation"] == pytest.approx((6 + 6 + 22) * 180 / 3600)
+    assert more["total"] == pytest.approx(sum(more.drop("total"))) and more["+DAPO"] == 0
 
 
 def test_hours_follow_size_work_and_gpus():

@@ -1,6 +1,7 @@
 """The study's arms and the measure they share."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -143,6 +144,7 @@ def test_a_process_of_its_own_measures_the_same_entropy():
         "companion.stages.entropy",
         arms.base(SMOKE),
         SMOKE.model_dump_json(),
+        str(os.getpid()),
     ]
     out = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert Estimate(**json.loads(out.splitlines()[-1])) == entropy.token_entropy(

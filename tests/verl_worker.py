@@ -27,6 +27,7 @@ import torch  # noqa: E402
 import verl.utils.tensordict_utils as tu  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from tensordict import TensorDict  # noqa: E402
+from verl.models.transformers.monkey_patch import apply_monkey_patch  # noqa: E402
 from verl.plugin.platform.platform_manager import get_platform  # noqa: E402
 from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
 
@@ -148,7 +149,7 @@ for coefficient in (0.0, 0.01):
     )
 
 
-def inferred(packed: bool, begin: int = 1) -> dict[str, torch.Tensor]:
+def inferred(packed: bool, begin: int = 1, **more: bool) -> dict[str, torch.Tensor]:
     """verl's log-probabilities and entropies of all tokens, rows padded or packed into one.
 
     `begin`: rows whose positions begin at 0; those between them go on where the one before ends,
@@ -161,6 +162,7 @@ def inferred(packed: bool, begin: int = 1) -> dict[str, torch.Tensor]:
         positions.append(list(range(first, first + len(text))))
     data["position_ids"] = jagged(positions)
     asked |= {"use_remove_padding": packed, "compute_loss": False, "micro_batch_size_per_gpu": 16}
+    asked |= more
     for name, value in asked.items():
         tu.assign_non_tensor_data(data, name, value)
     made = worker.actor.infer_batch(data)
@@ -169,6 +171,26 @@ def inferred(packed: bool, begin: int = 1) -> dict[str, torch.Tensor]:
 
 padded, packed = inferred(packed=False), inferred(packed=True)
 joined = inferred(packed=True, begin=2)
+
+
+def packed_update(fused: bool) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of the whole update, its rows packed."""
+    data, asked = batch(calculate_entropy=False)
+    asked |= {"use_remove_padding": True, "use_fused_kernels": fused}
+    gradients.clear()
+    return update(data, asked)["actor/pg_loss"][0], gradients[0]
+
+
+loss, gradient = packed_update(fused=False)
+apply_monkey_patch(engine.module, use_fused_kernels=True, fused_kernels_backend="torch")
+in_pieces = inferred(packed=True, use_fused_kernels=True)
+fused_loss, fused_gradient = packed_update(fused=True)
+fused = {
+    "log_probs": float((packed["log_probs"] - in_pieces["log_probs"]).abs().max()),
+    "entropy": float((packed["entropy"] - in_pieces["entropy"]).abs().max()),
+    "loss": abs(float(loss) - float(fused_loss)),
+    "gradient": float((gradient - fused_gradient).norm() / gradient.norm()),
+}
 
 print(
     "RESULT "
@@ -184,6 +206,7 @@ print(
             "dealt": dealt,
             "tokens": len(padded["log_probs"]),
             "packed": {n: float((padded[n] - packed[n]).abs().max()) for n in padded},
+            "fused": fused,
             "joined": float((padded["log_probs"] - joined["log_probs"]).abs().max()),
             "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
         }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from companion import hashes
-from companion.params import place
+from companion.params import ROOT, place
 from companion.provenance import first_line, portable
 from companion.schema import Profile
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Prompt: TypeAlias = "str | list[dict[str, str]]"
 """A user message; or a conversation that ends with one: messages with role and content."""
+DRAWN = "random:"
+"""Before the folder of a policy without weights: they are drawn."""
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 """How the architecture of a causal language model ends."""
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
@@ -32,10 +36,15 @@ def base(profile: Profile) -> Path:
 def find(name: str) -> Path:
     """Folder of a policy, by its path or its name on the hub, where it is downloaded from once.
 
+    "random:FOLDER" has all that FOLDER has, and weights drawn from a fixed seed: a real shape for a
+    trial where no hub is reachable.
+
     Raises:
         ValueError: the folder is no policy.
         RuntimeError: neither a folder nor to be had from the hub.
     """
+    if name.startswith(DRAWN):
+        return check_policy(_drawn(place(name.removeprefix(DRAWN))))
     folder = place(name)
     return check_policy(folder if folder.is_dir() else _download(name))
 
@@ -127,6 +136,14 @@ def load_policy(
     return model.eval().to("cuda:0" if gpu else "cpu"), tokenizer
 
 
+def release() -> None:
+    """Give back what torch keeps of a GPU after its last policy: a framework may want it next."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The policy's tokenizer; ValueError if it does not load, or cannot put or end a question."""
     import transformers
@@ -173,6 +190,29 @@ def as_messages(prompt: Prompt) -> list[dict[str, str]]:
 def as_text(prompt: Prompt) -> str:
     """As it is read, hashed and kept: the user message, or the conversation in JSON."""
     return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
+
+
+def _drawn(start: Path) -> Path:
+    """The policy of this configuration and tokenizer with random weights, made once, in runs/random/."""
+    import torch
+    import transformers
+
+    files = [file for pattern in FILES for file in sorted(start.glob(pattern))]
+    if not (start / "config.json").is_file():
+        raise _no_policy(start, "it has no config.json")
+    hashed = hashes.text_hash([file.name + file.read_text() for file in files])
+    folder = ROOT / "runs" / "random" / f"{start.name}-{hashed[:8]}"
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        config = transformers.AutoConfig.from_pretrained(start)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(partial)
+        for file in files:
+            shutil.copy2(file, partial)
+        partial.rename(folder)
+    return folder
 
 
 def _download(name: str) -> Path:

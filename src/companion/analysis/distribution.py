@@ -20,6 +20,7 @@ from companion.stages.entropy import entropy_prompts
 from companion.stages.reading import read
 from companion.stages.sampling import sample
 
+POSITIONS = 1024
 CANDIDATES = 10
 """The most likely tokens whose overlap Fig. 5(c) shows."""
 
@@ -38,7 +39,7 @@ def change(profile: Profile, before: Path, after: Path) -> Run:
             [
                 pd.DataFrame(
                     {"prompt": [prompt[i] for i in answer]}
-                    | {name: values.cpu().numpy() for name, values in compare(old, new).items()}
+                    | {name: values.cpu().numpy() for name, values in _compared(old, new).items()}
                 )
                 for (old, _, answer), (new, _, _) in zip(
                     read(before, rollouts), read(after, rollouts), strict=True
@@ -49,6 +50,13 @@ def change(profile: Profile, before: Path, after: Path) -> Run:
 
     asked = {**settings(profile), "objective_version": objective.VERSION}
     return measured(profile, "distribution", asked, {"before": before, "after": after}, compute)
+
+
+def _compared(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """`compare`, POSITIONS at a time: of the paper's vocabulary, each takes a few megabytes."""
+    parts = zip(before.split(POSITIONS), after.split(POSITIONS), strict=True)
+    pieces = [compare(*part) for part in parts]
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def compare(before: Tensor, after: Tensor, candidates: int = CANDIDATES) -> dict[str, Tensor]:

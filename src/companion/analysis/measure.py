@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from companion import policies, runs
 from companion.runs import Run
@@ -48,8 +46,7 @@ def measured(
             table = compute()
             table.to_parquet(run.folder / MEASUREMENTS, index=False)
             result["rows"] = len(table)
-        gc.collect()
-        torch.cuda.empty_cache()  # a framework may want the GPU next
+        policies.release()
     return run
 
 

@@ -61,7 +61,7 @@ def profile(
         "task.base": str(folder),
         "task.collapsed": str(folder),
         "task.prompts": file,
-        "task.grader": reward or "exact",
+        "task.grader": _from_here(reward) if reward else "exact",
         "task.ood": None,
         "task.held_out": 0,
         "task.train_problems": rows,
@@ -97,6 +97,12 @@ def here(name: str) -> str:
     """A path from where the command is called, where there is one; else as it is, for a hub."""
     path = Path(name).expanduser()
     return str(path.absolute()) if path.exists() or not own.of_a_hub(name) else name
+
+
+def _from_here(reward: str) -> str:
+    """A grader's file, from where the command is called."""
+    file, colon, function = reward.rpartition(":")
+    return f"{Path(file).expanduser().absolute()}:{function}" if colon else reward
 
 
 def _longest(policy: Path, prompts: str) -> int:

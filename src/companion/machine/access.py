@@ -26,6 +26,9 @@ UNKNOWN = "not on the hub by this name, or private"
 
 def to_model(base: str) -> tuple[bool, str]:
     """A profile's task.base."""
+    if base.startswith(policies.DRAWN):
+        there = (place(base.removeprefix(policies.DRAWN)) / "config.json").is_file()
+        return there, "a local folder, weights drawn" if there else "no config.json there"
     if place(base).is_dir():
         return _policy(place(base), "a local folder")
     name, _, revision = base.partition("@")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from companion import policies
 from companion.params import place
 from companion.schema import Profile
 
@@ -18,18 +19,18 @@ GPU_GIB = 79.0
 """What an 80 GB H100 or H800 says it has."""
 VLLM_SHARE = {"RL": 0.8, "reheating": 0.5, "evaluation": 0.6}
 """Of a GPU, as rl.py, reheat.py and adapters/vllm_engine.py ask for it."""
-LOGIT_BYTES = {"RL": 2 + 2 + 2 + 2 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
-"""Of one logit, where the backward pass begins: of a micro-batch, or of what `through_head` makes
-at a time.
+LOGIT_BYTES = {"RL": 2 + 4 * 4 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
+"""Of one logit, where the backward pass begins: of a micro-batch, or of what is made at a time.
 
-verl, all in bf16: the logits; in RR, their quotient by the temperature; their log-softmax, which
-without flash-attention is kept row by row for the backward pass; two gradients. ms-swift: in fp32,
-the answers' logits, their gradient, and the gradient of all logits; through the head a piece's
-logits and their copy in fp32, and its gradient in bf16, beside the head's own gradient, added up in
-fp32.
+verl's fused kernels (utils/experimental/torch_functional.py): a piece's logits in bf16, in fp32, their
+softmax, which tokens were drawn, the gradient, and that in bf16. ms-swift: in fp32, the answers'
+logits, their gradient, and the gradient of all logits; through the head a piece's logits and their copy
+in fp32, and its gradient in bf16. Beside a piece, the head's own gradient.
 """
 PIECE = 2**25
 """Logits that `distillation.through_head` makes at a time."""
+FUSED_TOKENS = 512
+"""Tokens whose logits verl's fused kernels make at a time (FusedLinearForPPO's chunk_size)."""
 PROCESSES_GIB = 6.0
 """Of the host, for the frameworks' processes: all of them on CPU (by `ps`, while verl trained on
 the laptop profile); as much for each GPU's is a guess."""
@@ -91,7 +92,7 @@ FIELDS = (
 
 def shape(base: str) -> Shape:
     """The shape of a task.base; ValueError for a hub's model not known here, or no Qwen3."""
-    config = place(base) / "config.json"
+    config = place(base.removeprefix(policies.DRAWN)) / "config.json"
     if not config.is_file():
         name = base.partition("@")[0]
         if name not in SHAPES:
@@ -138,14 +139,20 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
         {
             ("RL", "rollout"): _vllm(model, share["RL"]),  # all of verl's is on the host
             ("RL", "update"): _sharded(model, ranks, 8)
-            | _passing(model, rl_tokens, LOGIT_BYTES["RL"]),
+            | _passing(model, rl_tokens)
+            | _through_head(model, LOGIT_BYTES["RL"] * FUSED_TOKENS * model.vocabulary, 2),
             # Of ms-swift's, only the optimizer is on the host.
             ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
             | teacher
             | _vllm(model, share["reheating"]),
             ("reheating", "update"): _sharded(model, ranks, moments(profile))
-            | _passing(model, heat_tokens, LOGIT_BYTES["reheating"])
-            | (_through_head(model) if heat.through_head else {})
+            | _passing(model, heat_tokens)
+            | (
+                # Added up in fp32, given on in bf16.
+                _through_head(model, LOGIT_BYTES["through_head"] * PIECE, 4 + 2)
+                if heat.through_head
+                else {"logits": LOGIT_BYTES["reheating"] * heat_tokens * model.vocabulary}
+            )
             | teacher,
             # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
             ("reheating", "measure"): _kept(model, ranks, moments(profile))
@@ -187,14 +194,13 @@ def _kept(model: Shape, ranks: int, optimizer: int) -> dict[str, float]:
     return {"weights": 4 * each, "optimizer": optimizer * each}
 
 
-def _passing(model: Shape, tokens: int, logit_bytes: int) -> dict[str, float]:
+def _passing(model: Shape, tokens: int) -> dict[str, float]:
     """Bytes of a micro-batch of `tokens`, where the backward pass begins."""
     return {
         # bf16; both ends stay gathered, and of the layers the one at work and the next.
         "gathered": 2 * (model.ends + 2 * model.layer),
         # bf16; checkpointing keeps what goes into each layer.
         "activations": 2 * model.layers * tokens * model.hidden,
-        "logits": logit_bytes * tokens * model.vocabulary,
     }
 
 
@@ -204,10 +210,9 @@ def _teacher(profile: Profile, model: Shape, ranks: int) -> dict[str, float]:
     return {"teacher": 4 * model.parameters / ranks} if frozen else {}
 
 
-def _through_head(model: Shape) -> dict[str, float]:
-    """Bytes of the logits where they are made in pieces, and of the head's gradient beside it."""
-    to_head = (4 + 2) * model.vocabulary * model.hidden  # added up in fp32, given on in bf16
-    return {"logits": LOGIT_BYTES["through_head"] * PIECE + to_head}
+def _through_head(model: Shape, piece: int, gradient: int) -> dict[str, float]:
+    """Bytes of the logits made at a time, and of the head's gradient, `gradient` bytes a parameter."""
+    return {"logits": piece + gradient * model.vocabulary * model.hidden}
 
 
 def _vllm(model: Shape, share: float, tensor_parallel: int = 1) -> dict[str, float]:

@@ -22,6 +22,9 @@ from companion.tasks.sources import BENCHMARKS
 
 TRIALS = 12
 """Entropy checks of a search for the tau of PR-scale*, or the strength of merge*, about."""
+START = 180
+"""Seconds until a vLLM engine answers, compiled: two to four minutes by what others report. Every
+evaluated policy and every entropy check starts one."""
 HIGHEST = ("memory_gib", "scratch_gib")
 """Columns that do not add up."""
 
@@ -91,7 +94,9 @@ def plan(profile: Profile) -> pd.DataFrame:
     checks = evaluated + judged + between + frontier + saved + _checks(profile)
     along = _test_problems(profile, profile.analysis.frontier_problems)
     rows |= {
-        "evaluation": _row(profile, "evaluation", evaluated * sampled, asked.max_new_tokens),
+        "evaluation": _row(
+            profile, "evaluation", evaluated * sampled, asked.max_new_tokens, starts=evaluated
+        ),
         "analyses: RL": _row(
             profile,
             "RL",
@@ -113,10 +118,15 @@ def plan(profile: Profile) -> pd.DataFrame:
             "evaluation",
             (between + judged) * sampled + frontier * along * profile.analysis.frontier_samples,
             asked.max_new_tokens,
+            starts=between + judged + frontier,
             disk=policy * saved,
         ),
         "entropy checks": _row(
-            profile, "evaluation", checks * profile.entropy.prompts, asked.max_new_tokens
+            profile,
+            "evaluation",
+            checks * profile.entropy.prompts,
+            asked.max_new_tokens,
+            starts=checks,
         ),
     }
     table = pd.DataFrame.from_dict(rows, orient="index")
@@ -135,14 +145,18 @@ def _row(
     answers: int = 0,
     longest: int = 0,
     steps: int = 1,
+    starts: int = 0,
     disk: float = 0.0,
     scratch: float = 0.0,
 ) -> dict[str, object]:
-    """A row of the plan; `answers` a step of at most `longest` tokens, disk and scratch in GiB."""
+    """A row of the plan; `answers` a step of at most `longest` tokens, disk and scratch in GiB.
+
+    `starts` of vLLM engines that are paid beside it.
+    """
     return {
         "stage": stage,
         "tokens": answers * (profile.task.max_prompt_tokens + longest) * steps,
-        "hours": steps * seconds(profile, stage, answers * longest) / 3600,
+        "hours": (steps * seconds(profile, stage, answers * longest) + starts * START) / 3600,
         "disk_gib": disk,
         "scratch_gib": scratch,
     }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 from companion import hashes, policies, tasks
@@ -71,15 +74,14 @@ def verl_settings(profile: Profile) -> None:
     """ValueError if `rl.verl` sets what verl does not have, by verl's own configuration."""
     if not profile.rl.verl:
         return
-    import verl
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
     place = Path("policy")  # nothing is read
     words = verl_command.overrides(profile, start=place, folder=place, steps=1, temperature=1.0)
-    with initialize_config_dir(
-        str(Path(verl.__file__).parent / "trainer/config"), version_base=None
-    ):
+    spec = importlib.util.find_spec("verl")  # not imported: it patches
+    config = Path(str(spec and spec.origin)).parent / "trainer" / "config"
+    with initialize_config_dir(str(config), version_base=None):
         try:
             compose("ppo_trainer", overrides=words)
         except HydraException as error:
@@ -93,11 +95,11 @@ def swift_arguments(profile: Profile) -> None:
     """ValueError if `reheat.swift` names no argument of ms-swift's."""
     if not profile.reheat.swift:
         return
-    from dataclasses import fields
-
-    from swift.arguments import RLHFArguments
-
-    known = {field.name for field in fields(RLHFArguments)}
+    # In a process of its own: ms-swift patches transformers wherever it is imported.
+    code = "import dataclasses as d; from swift.arguments import RLHFArguments as A; "
+    code += "print(*(field.name for field in d.fields(A)))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    known = set(asked.stdout.splitlines()[-1].split())
     if unknown := sorted(profile.reheat.swift.keys() - known):
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "name one that it has"

@@ -50,6 +50,7 @@ def evaluate(
         result["token_entropy"] = asdict(token_entropy(policy, profile))
         if not (whole := run.folder / "samples.parquet").exists():
             _write_samples(whole, _sample(run, rows, profile, policy, engine))
+            policies.release()
         result["cut"] = float(1 - pd.read_parquet(whole, columns=["ended"])["ended"].mean())
         for part in run.folder.glob("samples-*.parquet"):  # from which a failed run resumes
             part.unlink()

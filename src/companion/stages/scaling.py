@@ -27,7 +27,7 @@ LINEAR = {
     "phi": ("model.final_layernorm.weight", "model.final_layernorm.bias", "lm_head.bias"),
     "gpt2": _GPT,
 }
-"""By a policy's model_type, the tensors to divide: each verified on logits (tests/test_families.py)."""
+"""By a policy's model_type, the tensors to divide: verified on logits, tests/test_reheat_families.py."""
 PLUS_ONE = ("gemma", "gemma2", "gemma3_text")
 """Families whose norm multiplies by 1 + its weight."""
 

@@ -179,11 +179,12 @@ def _gpu(profile: Profile, resume_from: Path | None) -> dict[str, Any]:
     platform = {
         "trainer.n_gpus_per_node": hardware.gpus_per_node,
         "trainer.nnodes": hardware.nodes,
-        # The update would compute it in bf16, off by up to 0.06 nats a token, and keep copies of the
-        # logits for it. Before the update, where the old log-probabilities are taken, it costs nothing,
-        # and by chunks it is in fp32.
+        # Log-probabilities from hidden states, 512 tokens at a time and in fp32: whole logits would take
+        # gigabytes, and without flash-attention verl goes through them token by token. The entropy comes
+        # with them, before the update.
+        "actor_rollout_ref.model.use_fused_kernels": True,
+        "actor_rollout_ref.model.fused_kernel_options.impl_backend": "torch",
         "actor_rollout_ref.actor.calculate_entropy": False,
-        "actor_rollout_ref.actor.entropy_from_logits_with_chunking": True,
         "actor_rollout_ref.model.use_remove_padding": True,
         # flash-attention cannot be installed beside these pins. Packed answers do not see each other:
         # transformers takes their bounds from the position ids (tests/test_adapters_verl.py).

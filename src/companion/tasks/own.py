@@ -108,12 +108,14 @@ def right(grader: str, answer: str, gold: str) -> bool:
     whitespace. A function is called with the answer's text and the gold.
 
     Raises:
-        ValueError: the function cannot be loaded, fails, or says anything but True or False.
+        ValueError: there is no such grader, it cannot be loaded, fails, or says anything but True or
+            False.
     """
     if grader == "exact":
         return answer.rpartition("Answer:")[2].split() == gold.split()
+    path, name = _split_name(grader)
     try:
-        verdict = _function(grader)(answer, gold)
+        verdict = _function(path, name, path.stat().st_mtime_ns)(answer, gold)
     except Exception as error:  # whatever a user's function trips over
         raise ValueError(
             f"task.grader '{grader}' fails on the answer {answer[:60]!r} with the gold {gold!r} "
@@ -294,8 +296,7 @@ def _split_name(grader: str) -> tuple[Path, str]:
 
 
 @lru_cache
-def _function(grader: str) -> Callable[[str, str], Any]:
-    path, name = _split_name(grader)
+def _function(path: Path, name: str, _written: int) -> Callable[[str, str], Any]:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader  # of any .py
     module = importlib.util.module_from_spec(spec)
@@ -303,6 +304,4 @@ def _function(grader: str) -> Callable[[str, str], Any]:
         spec.loader.exec_module(module)
         return getattr(module, name)  # type: ignore[no-any-return]
     except Exception as error:  # whatever a user's file trips over
-        raise ValueError(
-            f"task.grader '{grader}' cannot be loaded ({first_line(error)}); name a function of a file"
-        ) from error
+        raise ValueError(f"{name} of {path.name} cannot be loaded: {first_line(error)}") from error

