@@ -54,7 +54,7 @@ def test_version(monkeypatch, capsys):
     (["export", "nope", "out"], "nope.*run.json"),
     (["figures", "--profile", "smoke"], "'smoke' has no published runs; make some with"),
     *((
-        [name, "--profile", "qwen3-5b"], "profile is 'qwen3-5b', which does not exist; use one of lap"
+        [name, "--profile", "qwen3-5b"], "profile is 'qwen3-5b', which does not exist; use one of "
     ) for name in COMMANDS if name != "export"),
 ])  # fmt: skip
 def test_bad_input_is_one_sentence_and_status_2(monkeypatch, capsys, words, sentence):
