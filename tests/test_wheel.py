@@ -1,6 +1,7 @@
 """The wheel in an environment of its own: what needs no framework runs, the rest says what it lacks."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -17,19 +18,26 @@ CHECKPOINTS = ROOT / "results" / "checkpoints"
 def companion(tmp_path_factory):
     """Runs `companion` of a fresh environment, from an empty folder."""
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # since building leaves files
+    for name in ("src", "params", "requirements"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.egg-info"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, source)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source], check=True
     )
     [wheel] = folder.glob("*.whl")
-    pins = (ROOT / "requirements" / "cpu.txt").read_text()
-    (folder / "pins.txt").write_text("\n".join(re.findall(r"^\S+==[^\s\\]+", pins, re.MULTILINE)))
+    pins = re.findall(
+        r"^\S+==[^\s\\]+", (ROOT / "requirements" / "cpu.txt").read_text(), re.MULTILINE
+    )
+    (folder / "pins.txt").write_text("\n".join(pins))
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-    python = folder / "env" / "bin" / "python"
-    subprocess.run(
-        [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", python, wheel,
-         "-c", folder / "pins.txt", "-r", ROOT / "requirements" / "torch-index.txt"],
-        check=True,
-    )  # fmt: skip
+    install = [folder / "env" / "bin" / "python", "-m", "pip", "install", "-q"]
+    # torch alone, as in the Makefile: an index out of reach costs its retries once.
+    [torch] = [pin for pin in pins if pin.startswith("torch==")]
+    index = ["-r", ROOT / "requirements" / "torch-index.txt"]
+    subprocess.run([*install, "--no-deps", torch, *index], check=True)
+    subprocess.run([*install, wheel, "-c", folder / "pins.txt"], check=True)
     (work := folder / "work").mkdir()
 
     def run(*words):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from companion import hashes, params, policies
-from companion.params import place
 from companion.schema import Profile
 from companion.tasks import own
 
@@ -47,7 +48,7 @@ def profile(
         raise ValueError(f"--platform is '{platform}' and must be {' or '.join(PROFILES)}")
     folder, file = found(policy), here(prompts)
     try:
-        rows = own.count(file)
+        rows = len(own.read(file))
     except RuntimeError as error:  # the hub's
         raise ValueError(str(error)) from None
     longest = _longest(folder, file)
@@ -114,14 +115,8 @@ def _longest(policy: Path, prompts: str) -> int:
 
 def parameters(policy: Path) -> int:
     """How many numbers a policy's tensors hold."""
-    total = 0
-    for file in hashes.weights(policy):
-        for entry in hashes.tensors(file)[0].values():
-            size = 1
-            for length in entry["shape"]:
-                size *= length
-            total += size
-    return total
+    tensors = [t for file in hashes.weights(policy) for t in hashes.tensors(file)[0].values()]
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)
 
 
 def learning_rate(parameters: int) -> float:
@@ -132,8 +127,20 @@ def learning_rate(parameters: int) -> float:
     return float(1e-4 * (0.8e6 / parameters) ** 0.54)
 
 
-def empty(folder: Path) -> Path:
-    """`folder`, if something may be written there; ValueError otherwise."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"--out is '{folder}', where something is already; name another folder")
-    return place(str(folder.absolute()))
+def check_empty(out: Path) -> None:
+    """ValueError unless a policy may be written there."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out is '{out}', where something is already; name another folder")
+
+
+def saved(out: Path, save: Callable[[Path], None]) -> Path:
+    """`out` with what `save` writes to a folder: a whole policy, all of it or nothing."""
+    check_empty(out)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save(partial)
+    policies.check_policy(partial)
+    if out.exists():
+        out.rmdir()  # empty
+    return partial.rename(out)

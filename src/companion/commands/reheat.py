@@ -48,7 +48,7 @@ def run(
         ValueError: in one sentence, before anything is trained.
         RuntimeError: ms-swift failed, or entropy diverged.
     """
-    own.empty(out)
+    own.check_empty(out)
     if teacher not in TAUS:
         raise ValueError(f"--teacher is '{teacher}' and must be frozen or live")
     if teacher == "live" and threshold is None and reference is None:
@@ -90,17 +90,14 @@ def run(
         f"to {target:.4f} nats, tau {settings.reheat.tau:g}, learning rate {rate:.2g}", flush=True
     )
     made = stage.reheat(settings, start, direction=direction, force=teacher == "frozen")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(made.policy, partial)
-    for name in ("run.json", "metrics.jsonl"):
-        shutil.copy2(made.folder / name, partial)
-    card.write(settings, start, made, partial)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.exists():
-        out.rmdir()  # empty
-    partial.rename(out)
-    return out
+
+    def save(folder: Path) -> None:
+        shutil.copytree(made.policy, folder, dirs_exist_ok=True)
+        for name in ("run.json", "metrics.jsonl"):
+            shutil.copy2(made.folder / name, folder)
+        card.write(settings, start, made, folder)
+
+    return own.saved(out, save)
 
 
 def reachable(profile: Profile, start: Path, target: float) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from companion import policies
 from companion.commands import own
 from companion.schema import check_tau
 from companion.stages import merge as merging
@@ -16,22 +14,10 @@ def scale(policy: str, tau: float, out: Path) -> Path:
     """The policy with every logit divided by `tau`, in `out`; ValueError in one sentence."""
     start = own.found(policy)
     check_tau(tau)
-    return _saved(out, lambda folder: scaling.save_scaled(start, tau, folder))
+    return own.saved(out, lambda folder: scaling.save_scaled(start, tau, folder))
 
 
 def merge(policy: str, base: str, strength: float, out: Path) -> Path:
     """(1 - strength) x `policy` + strength x `base`, in `out`; ValueError in one sentence."""
     start, other, share = own.found(policy), own.found(base), merging.checked(strength)
-    return _saved(out, lambda folder: merging.save_merged(start, other, share, folder))
-
-
-def _saved(out: Path, save: Callable[[Path], None]) -> Path:
-    """All of it or nothing."""
-    own.empty(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    save(partial)
-    policies.check_policy(partial)
-    if out.exists():
-        out.rmdir()  # empty
-    return partial.rename(out)
+    return own.saved(out, lambda folder: merging.save_merged(start, other, share, folder))

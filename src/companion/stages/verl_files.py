@@ -52,7 +52,7 @@ GPU_COLUMNS = {
 entropy then, in fp32, and how far vLLM's bf16 lies from it: KL(vLLM || trainer) in nats a token, and
 the largest difference of a sampled token's probability."""
 ROLLOUT_KL = 0.02
-"""Nats a token from which vLLM and the trainer are two policies; bf16 alone makes about 0.001."""
+"""Nats a token from which vLLM and the trainer are taken for two policies: a guess, not measured."""
 
 
 def write_inputs(profile: Profile, folder: Path) -> None:

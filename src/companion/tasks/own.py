@@ -172,11 +172,6 @@ def of_a_hub(name: str) -> bool:
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w.-]+)?", name))
 
 
-def count(name: str) -> int:
-    """How many questions there are."""
-    return len(read(name))
-
-
 def read(name: str) -> list[Question]:
     """The questions of a file, or of the split "train" of a data set of the hub.
 
