@@ -11,6 +11,7 @@ import html
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,6 +19,23 @@ from matplotlib.figure import Figure
 from companion.exhibits import text
 from companion.schema import Profile
 from companion.study.roles import Evidence
+
+
+Verdict = Literal["agrees", "differs", "open"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper claims beside what was measured here: a row of the verdict table."""
+
+    claim: str
+    """In a reader's words, as the paper means it: "Reheating costs no accuracy by itself"."""
+    paper: str
+    """Its number with its unit, or in a few words what it saw."""
+    here: str
+    """The same measured here, with its interval."""
+    verdict: Verdict
+    """By `wording.judged`, `wording.unchanged`, or a comparison of the same kind."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class Shown:
     """What a reader of the table must know; under it."""
     sentence: str = ""
     """What was measured, beside what the paper reports; written from the measurements."""
+    claims: tuple[Claim, ...] = ()
+    """The paper's claims that it puts to the test, from the same measurements as the sentence."""
     reported: pd.DataFrame | None = None
     """The paper's own table, to stand beside it."""
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -1,9 +1,10 @@
-"""How every sentence says what an interval holds: the number tested, and whether it lies inside."""
+"""How every sentence says what an interval holds, and when a claim of the paper is met."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from companion.exhibits.exhibit import Verdict
 from companion.statistics import Estimate
 
 
@@ -23,6 +24,34 @@ def holds(interval: Estimate, values: Mapping[str, float]) -> str:
         if names
     ]
     return " and ".join(said)
+
+
+def judged(interval: Estimate, paper: Iterable[float], null: float = 0) -> Verdict:
+    """Whether an effect that the paper reports is there.
+
+    "agrees": the interval leaves `null` out on the paper's side; "differs": it does not, and leaves
+    out every value that the paper gives; "open": it holds both.
+
+    Args:
+        paper: its values, all on one side of `null`.
+    """
+    values = list(paper)
+    side = 1 if min(values) > null else -1
+    if min(side * (interval.low - null), side * (interval.high - null)) > 0:
+        return "agrees"
+    inside = any(interval.low <= value <= interval.high for value in values)
+    return "open" if inside else "differs"
+
+
+def unchanged(interval: Estimate, margin: float) -> Verdict:
+    """Whether a change that the paper does not see is absent here.
+
+    "agrees": the interval lies within `margin` of 0; "differs": it leaves 0 out, and does not;
+    "open": it is too wide for either.
+    """
+    if -margin < interval.low and interval.high < margin:
+        return "agrees"
+    return "open" if interval.low <= 0 <= interval.high else "differs"
 
 
 def _listed(names: list[str]) -> str:
