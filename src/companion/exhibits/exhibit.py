@@ -20,7 +20,6 @@ from companion.exhibits import text
 from companion.schema import Profile
 from companion.study.roles import Evidence
 
-
 Verdict = Literal["agrees", "differs", "open"]
 
 
