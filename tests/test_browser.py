@@ -11,21 +11,26 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from importlib.resources import files
 from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from companion import params, tasks
+from companion import objective, params, tasks
+from companion.analysis.positions import Position
 from companion.commands import reproduce
-from companion.exhibits import page
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.page import Placed
+from companion.exhibits import answers, explorer, page, verdict
+from companion.exhibits.exhibit import Claim, Exhibit, Shown, Widget
+from companion.exhibits.page import About, Placed
 from companion.params import ROOT
 from companion.study.roles import Evidence
 from companion.tasks import countdown
@@ -77,22 +82,139 @@ def resize(browser, width, height):
 
 
 @pytest.mark.skipif(not REPORT.exists(), reason="the laptop profile is not published yet")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_report_reads_at_this_width_without_errors_or_a_network(browser, width):
+def test_the_report_reads_everywhere_without_errors_or_a_network(browser, width, scheme):
+    assert REPORT.stat().st_size <= 2_000_000
     resize(browser, width, 900)
+    prefer(browser, scheme)
     browser.get(REPORT.as_uri())
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width  # wide tables scroll inside their own frame
-    images = browser.find_elements(By.TAG_NAME, "img")
-    assert len(images) >= 2
-    for image in images:
-        assert browser.execute_script("return arguments[0].naturalWidth", image) > 0
-        assert image.get_attribute("alt")
+    pictures = browser.find_elements(By.CSS_SELECTOR, "svg[role=img]")
+    assert len(pictures) >= 14
+    assert all(picture.get_attribute("aria-label") for picture in pictures)
+    drawn = [picture for picture in pictures if picture.size["width"] > 200]
+    stacked = browser.find_elements(By.CSS_SELECTOR, ".stacked svg")
+    assert all(part.is_displayed() == (width < 640) for part in stacked)
+    assert len(drawn) + len(stacked) >= 14
+    assert complaints(browser) == []
     tall = browser.execute_script("return document.documentElement.scrollHeight")
     resize(browser, width, min(tall, 16000))
-    browser.save_screenshot(str(SHOTS / f"report-{width}.png"))
+    browser.save_screenshot(str(SHOTS / f"report-{width}-{scheme}.png"))
     assert browser.get_log("browser") == []
     assert [url for url in requests(browser) if url.startswith(("http", "ws"))] == []
+
+
+def prefer(browser, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def complaints(browser):
+    """What axe-core finds wrong for readers who see, hear or move otherwise."""
+    browser.execute_script((files("axe_playwright_python") / "axe.min.js").read_text())
+    found = browser.execute_async_script("axe.run().then(arguments[0])")
+    return [
+        (rule["id"], [node["html"][:200] for node in rule["nodes"][:3]])
+        for rule in found["violations"]
+    ]
+
+
+LOGITS = [3.1, 2.2, 0.4, -0.5, -1.5, -4.0]
+
+
+def moved(browser, **values):
+    """Move the explorer's controls, and read its numbers."""
+    browser.execute_script(
+        """
+        for (const [name, value] of Object.entries(arguments[0])) {
+          const radio = document.querySelector(`input[name="${name}"][value="${value}"]`);
+          const control = radio ?? document.getElementById(name);
+          if (radio) radio.checked = true; else control.value = value;
+          control.dispatchEvent(new Event("input", {bubbles: true}));
+        }
+        """,
+        values,
+    )
+    place = browser.find_element(By.CSS_SELECTOR, "[data-widget=explorer]")
+    return json.loads(place.get_attribute("data-state"))
+
+
+def descended(z, tau, direction, teacher, steps, rate=0.5):
+    """What explorer.js does, by objective.py's gradients or, towards a frozen teacher, by autograd."""
+    still = objective.log_probs(z, tau)
+    for _ in range(steps):
+        x = z.clone().requires_grad_()
+        log_p = objective.log_probs(x)
+        log_q = still if teacher == "frozen" else objective.log_probs(z, tau)
+        first, second = (log_q, log_p) if direction == "forward" else (log_p, log_q)
+        (first.exp() * (first - second)).sum().backward()
+        z = z - rate * x.grad
+    return z
+
+
+def test_the_explorer_moves_and_its_numbers_are_those_of_the_objective(browser, tmp_path):
+    found = {
+        name: Position("1 2 3 -> 6", "1 +", np.array(values, dtype=np.float32), list("abcdef"))
+        for name, values in {"sharp": [9.0, *LOGITS[1:]], "hesitant": LOGITS}.items()
+    }
+    shown = Shown(
+        widget=Widget(
+            "explorer", {"tau": 1.2, "positions": [explorer._data(*p) for p in found.items()]}
+        )
+    )
+    placed = Placed(explorer.EXHIBIT, shown, evidence("x"))
+    browser.get(written(tmp_path, placed, About("smoke", [1], "a model")).as_uri())
+    assert moved(browser) == moved(browser, tau=1.2, direction="forward", step=100, position=1)
+    for which, logits in enumerate(found.values()):
+        z = torch.tensor(logits.logits, dtype=torch.float64)
+        for tau, direction, steps in (
+            (1.2, "forward", 100),
+            (0.8, "reverse", 7),
+            (2.0, "reverse", 400),
+        ):
+            state = moved(browser, position=which, tau=tau, direction=direction, step=steps)
+            expected = {
+                "studentEntropy": objective.entropy(z), "teacherEntropy": objective.entropy(z / tau),
+                "forwardKL": objective.forward_kl(z, tau), "reverseKL": objective.reverse_kl(z, tau),
+                "forwardGradient": objective.forward_kl_gradient(z, tau),
+                "reverseGradient": objective.reverse_kl_gradient(z, tau),
+                **{f"{t}Entropy": objective.entropy(descended(z, tau, direction, t, steps))
+                   for t in ("live", "frozen")},
+            }  # fmt: skip
+            for name, value in expected.items():
+                np.testing.assert_allclose(state[name], value, atol=1e-6, err_msg=f"{name} {tau}")
+    assert complaints(browser) == []
+    browser.save_screenshot(str(SHOTS / "explorer.png"))
+    assert browser.get_log("browser") == []
+
+
+def test_the_answers_are_turned_over_as_text(browser, tmp_path):
+    said = hostile()
+    rows = pd.DataFrame(
+        [
+            {"policy": policy, "suite": "easy", "prompt": prompt, "answer": i, "correct": i < 5,
+             "tokens": [*((said[0], "=") if i < 3 else (said[i], "yes")), ""], "entropies": [0.5, 2, 0.1]}
+            for policy in ("Base", said[5]) for prompt in ("1 2 -> 3", said[9]) for i in range(8)
+        ]
+    )  # fmt: skip
+    shown = Shown(widget=Widget("answers", answers.data(rows)), table=answers.summary(rows))
+    placed = Placed(answers.EXHIBIT, shown, evidence("x"))
+    browser.get(written(tmp_path, placed, About("smoke", [1], "a model")).as_uri())
+    for _ in range(2):
+        columns = browser.find_elements(By.CSS_SELECTOR, ".policy")
+        assert [c.find_element(By.TAG_NAME, "h4").text for c in columns] == ["Base", said[5]]
+        assert "5 of 8 right, 6 different" in columns[0].text
+        first = columns[0].find_elements(By.CSS_SELECTOR, ".answer")[0]
+        assert "✓ right, 3 times" in first.text and said[0] in first.text
+        words = first.find_elements(By.TAG_NAME, "span")
+        shades = [word.get_attribute("style") for word in words]
+        assert shades == ["--heat: 0.50;", "--heat: 1.00;"]
+        browser.find_element(By.CSS_SELECTOR, "[data-part=next]").click()
+    assert browser.execute_script("return typeof window.hacked") == "undefined"
+    assert complaints(browser) == []
+    assert browser.get_log("browser") == []
 
 
 def requests(browser):
@@ -119,6 +241,16 @@ AROUND = ["{}", "</td></tr></table>{}", "</pre></div>{}", "</style></script>{}",
           "]]>{}", "\u202e{}", "Answer: {}", "\\boxed{{{}}}"]  # fmt: skip
 
 
+def evidence(name):
+    return Evidence(
+        pd.DataFrame({"seed": [1], "role": "x", "key": "", "run": [SimpleNamespace(name=name)]})
+    )
+
+
+def written(folder, placed, about):
+    return page.write(folder, about, [placed], verdict.table([placed]))
+
+
 def hostile():
     """200 strings that begin a script wherever they are taken for HTML."""
     return [around.format(text) for text in HOSTILE for around in AROUND]
@@ -137,8 +269,8 @@ def test_no_hostile_string_runs_on_the_page_or_in_a_notebook(browser, tmp_path):
     table = pd.DataFrame({"answer": said, said[0]: said}, index=said)
     sentence = " ".join(said)
     shown = Shown(table=table, as_text=table, sentence=sentence, reported=table)
-    placed = Placed(Exhibit("x", said[1], "y", (), None), shown, Evidence(pd.DataFrame(
-        {"seed": [1], "role": ["x"], "key": [""], "run": [SimpleNamespace(name=said[2])]})))  # fmt: skip
+    shown = replace(shown, claims=(Claim(sentence, sentence, sentence, "open"),))
+    placed = Placed(Exhibit("x", said[1], "y", (), None), shown, evidence(said[2]))
     cell = nbformat.v4.new_code_cell("show", outputs=[
         *(nbformat.v4.new_output("display_data", data) for data in shown.displays()),
         nbformat.v4.new_output("stream", text=sentence),
@@ -147,7 +279,7 @@ def test_no_hostile_string_runs_on_the_page_or_in_a_notebook(browser, tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), notebook)
     bound = tmp_path / "bound.html"
     bound.write_text(reproduce.bind([notebook], "hostile"))
-    for file in (page.write(tmp_path, "smoke", [1], [placed]), bound):
+    for file in (written(tmp_path, placed, About(said[0], [1], said[1], *said[2:4])), bound):
         browser.get(file.as_uri())
         time.sleep(1)
         assert browser.execute_script("return typeof window.hacked") == "undefined", file

@@ -32,9 +32,10 @@ from companion.exhibits import (
     registry,
     table2,
     table6,
+    verdict,
 )
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.page import Placed
+from companion.exhibits.page import About, Placed
 from companion.runs import Run
 from companion.statistics import Estimate
 from companion.study import roles
@@ -432,20 +433,26 @@ def test_the_page_holds_every_exhibit_and_asks_no_network(tmp_path):
         files.save(tmp_path, name, shown)
     written = page.write(
         tmp_path,
-        "smoke",
-        [1, 2],
-        [
+        About("smoke", [1, 2], "a model", executed={"05_internals": ["notebooks/seed2/05.ipynb"]}),
+        placed := [
             Placed(figure, drawn, behind),
             Placed(
                 table, Shown(table=cells, sentence="They fork."), behind.of([], every_seed=True)
             ),
         ],
+        verdict.table(placed),
     ).read_text()
-    assert 'alt="A matrix."' in written and "They fork." in written and "seeds 1, 2" in written
+    assert 'aria-label="A matrix."' in written and "They fork." in written
+    assert (
+        "seeds 1, 2" in written and '<a href="notebooks/seed2/05.ipynb">executed, seed 2' in written
+    )
     assert "a &lt;b&gt;" in written and "1 &amp; 2" in written
     assert 'href="runs/cka-1/run.json"' in written and 'href="tables/layers.csv"' in written
     assert "seed 2 ·" in written  # the one it was drawn from
     assert not re.findall(r'(?:src|href)="(?:https?:)?//', written)
+    twin = (tmp_path / "README.md").read_text()
+    assert "![A matrix.](figures/fig03.png)" in twin and "| row | 1 & 2 |" in twin
+    assert "[executed with seed 2](notebooks/seed2/05.ipynb)" in twin
 
 
 def test_a_notebook_shows_picture_tables_paper_and_sentence_in_this_order():

@@ -46,7 +46,7 @@ def test_smoke_runs_every_framework(executed):
     assert [path.name for path in sorted(executed.glob("*.ipynb"))] == [p.name for p in NOTEBOOKS]
     made = {path.name.split("-")[0] for path in SMOKE.iterdir() if (path / "run.json").exists()}
     assert {"rl", "reheat", "scale", "evaluate"} <= made
-    page = (executed / "report.html").read_text()
+    page = (executed / "notebooks.html").read_text()
     assert "http-equiv" not in page and page.count("<img") >= 5
 
 

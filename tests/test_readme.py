@@ -94,9 +94,9 @@ NAMES = [
 def sentences():
     """What the page says of each exhibit; `make verify` draws it again from the runs."""
     page = (ROOT / "results" / "laptop" / "report.html").read_text()
-    sections = re.findall(r'<section id="(\w+)">(.*?)</section>', page, re.DOTALL)
+    sections = re.findall(r'<section id="(\w+)"[^>]*>(.*?)</section>', page, re.DOTALL)
     return {
-        name: html.unescape(" ".join(re.findall(r"<p[^>]*>(.*?)</p>", section)))
+        name: html.unescape(" ".join(re.findall(r"<p[^>]*>(.*?)</p>", section))).replace("−", "-")
         for name, section in sections
     }
 

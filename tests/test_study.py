@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from companion import params
-from companion.analysis import collect, distribution
+from companion.analysis import collect, positions
 from companion.exhibits import softened, style
 from companion.stages import entropy, evaluate
 from companion.statistics import Estimate
@@ -208,12 +208,18 @@ def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch
     assert again == samples["correct"].tolist()
 
 
-def test_hesitation_is_the_most_uncertain_position_of_its_answer():
-    position = distribution.hesitation(arms.base(SMOKE), SMOKE, prompts=4)
-    assert position.logits.shape == (len(position.tokens),)
-    p = np.exp(position.logits - np.logaddexp.reduce(position.logits))
+def test_the_positions_are_what_they_are_called(place):
+    found = positions.of(positions.find(SMOKE, arms.shipped(SMOKE)))
+    assert list(found) == ["sharp", "middling", "hesitant"]
+    probabilities = {}
+    for name, position in found.items():
+        assert position.logits.shape == (len(position.tokens),)
+        assert position.prompt in entropy.entropy_prompts(SMOKE)
+        probabilities[name] = np.exp(position.logits - np.logaddexp.reduce(position.logits))
+    assert abs(probabilities["sharp"].max() - 0.99) < 0.005
+    assert abs(probabilities["middling"].max() - 0.9) < 0.03
+    p = probabilities["hesitant"]
     assert -(p * np.log(p)).sum() > 0.5
-    assert position.prompt in entropy.entropy_prompts(SMOKE)
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.2, 3.0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,9 @@ from torch import Tensor
 from companion import objective
 from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
-from companion.policies import as_text, encode_prompts, end_tokens, load_policy
 from companion.runs import Run
 from companion.schema import Profile
-from companion.stages.entropy import entropy_prompts
 from companion.stages.reading import read
-from companion.stages.sampling import sample
 
 POSITIONS = 1024
 CANDIDATES = 10
@@ -90,53 +86,6 @@ def _candidates(log_p: Tensor, count: int) -> Tensor:
     """Which tokens are among the `count` most likely, [positions, vocabulary] of bool."""
     least = log_p.topk(min(count, log_p.shape[-1]), dim=-1).values[..., -1:]
     return log_p >= least
-
-
-@dataclass(frozen=True)
-class Position:
-    """One token position of one answer."""
-
-    prompt: str
-    answer_so_far: str
-    logits: np.ndarray
-    """[V], float32."""
-    tokens: list[str]
-    """The vocabulary, as text, [V]."""
-
-    def __str__(self) -> str:
-        return f"prompt  {self.prompt}\nanswer  {self.answer_so_far} …"
-
-
-def hesitation(policy: Path, profile: Profile, prompts: int = 20) -> Position:
-    """The position with the highest entropy in the policy's greedy-most answers.
-
-    Looks at one answer for each of the first `prompts` of the entropy measure (T = 1, top-p 0.01,
-    so that the path is the likeliest one).
-    """
-    model, tokenizer = load_policy(policy)
-    asked = entropy_prompts(profile)[:prompts]
-    encoded = encode_prompts(tokenizer, asked)
-    answers = sample(
-        model,
-        encoded,
-        end_tokens=end_tokens(policy),
-        max_new_tokens=profile.evaluation.max_new_tokens,
-        temperature=1.0,
-        top_p=0.01,
-        seed=0,
-    )
-    row = int(np.argmax([max(entropies) for entropies in answers.entropies]))
-    step = int(np.argmax(answers.entropies[row]))
-    before = answers.tokens[row][:step]
-    inputs = torch.tensor([encoded[row] + before], device=model.device)
-    with torch.inference_mode():
-        logits = model(inputs).logits[0, -1].float().cpu()
-    return Position(
-        as_text(asked[row]),
-        tokenizer.decode(before),
-        logits.numpy(),
-        tokenizer.convert_ids_to_tokens(range(len(logits))),
-    )
 
 
 def histograms(tokens: pd.DataFrame, bins: int = 60) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from companion.schema import Profile
 
 MEASUREMENTS = "measurements.parquet"
 VERSIONS = {
-    "branching": 1, "cka": 2, "displacement": 1, "distribution": 1, "gradients": 1, "leak": 1
+    "branching": 1, "browsed": 1, "cka": 2, "displacement": 1, "distribution": 1, "gradients": 1,
+    "leak": 1, "positions": 1,
 }  # fmt: skip
 """Of each analysis: raised by hand when the same policies give other measurements
 (tests/test_versions.py)."""

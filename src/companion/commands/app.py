@@ -233,14 +233,14 @@ def restore(profile: ProfileName = "laptop", seed: Seed = None) -> None:
 
 @app.command()
 def figures(profile: ProfileName = "laptop") -> None:
-    """Redraw tables, figures and report.html from the published measurements; trains nothing."""
+    """Redraw tables, figures and the page from the published measurements; trains nothing."""
     from companion import exhibits, params
     from companion.commands import manifest
 
     name = params.load(profile).name
     manifest.check_unchanged(params.ROOT / "results" / name)
     target = exhibits.redraw(name)
-    print(f"redrawn: {target.relative_to(params.ROOT)}/tables, figures and report.html")
+    print(f"redrawn: {target.relative_to(params.ROOT)}/tables, figures, report.html and README.md")
 
 
 @app.command()

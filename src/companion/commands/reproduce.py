@@ -30,7 +30,7 @@ def run(
     parameters: Sequence[tuple[str, object]],
     changes: Sequence[tuple[str, object]],
 ) -> Path:
-    """Execute the notebooks; returns the folder with the executed copies and report.html.
+    """Execute the notebooks; returns the folder with the executed copies, bound in notebooks.html.
 
     Finished runs are reused and interrupted ones resume, so a second call trains nothing.
 
@@ -54,7 +54,7 @@ def run(
     ]
     folder = executed_folder(settings, dict(parameters))
     executed = [execute(path, folder / path.name, values) for path, values in work]
-    page = folder / "report.html"
+    page = folder / "notebooks.html"
     page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
     print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")
     return folder

@@ -23,7 +23,7 @@ from companion.runs import Run, fingerprint, read_run
 from companion.study import roles
 from companion.study.roles import INDEX
 
-DRAWN = ("tables/*", "figures/*", "report.html")
+DRAWN = ("tables/*", "figures/*", "report.html", "README.md")
 ROUNDING = 1e-6
 """Relative, or of 1: what another processor may add up differently."""
 SHADE = 2.0

@@ -11,7 +11,7 @@ import html
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -38,6 +38,16 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Widget:
+    """A part of the page that a reader moves."""
+
+    script: str
+    """assets/<script>.js, which draws it."""
+    data: Any
+    """What it draws, in JSON's types."""
+
+
+@dataclass(frozen=True)
 class Shown:
     """An exhibit's picture or table, what it says, and the paper's own numbers."""
 
@@ -54,8 +64,12 @@ class Shown:
     """What a reader of the table must know; under it."""
     sentence: str = ""
     """What was measured, beside what the paper reports; written from the measurements."""
+    widget: Widget | None = None
+    """On the page, above all else of it."""
     claims: tuple[Claim, ...] = ()
     """The paper's claims that it puts to the test, from the same measurements as the sentence."""
+    finding: str = ""
+    """The figure's finding in a line, also its title."""
     reported: pd.DataFrame | None = None
     """The paper's own table, to stand beside it."""
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from companion import outputs
-from companion.exhibits import files, page, registry
+from companion.exhibits import files, opening, page, registry, verdict
 from companion.exhibits.exhibit import Shown
 from companion.exhibits.page import Placed
 from companion.params import ROOT
@@ -29,7 +29,7 @@ def show(profile: Profile, name: str) -> Shown | None:
 
 
 def redraw(profile: str, target: Path | None = None) -> Path:
-    """Write tables, figures and report.html from the published runs and their own settings.
+    """Write tables, figures and the page from the published runs and their own settings.
 
     Args:
         target: where; results/<profile> if None.
@@ -50,7 +50,10 @@ def redraw(profile: str, target: Path | None = None) -> Path:
             tables |= {exhibit.name, *shown.more}
             files.save(target, exhibit.name, shown)
             placed.append(Placed(exhibit, shown, behind))
-    page.write(target, profile, evidence.seeds, placed)
+    verdicts = verdict.table(placed)
+    files.save_table(target / "tables", "verdict", verdicts.set_index("claim"))
+    about = opening.about(settings, evidence, ROOT / "results" / profile)
+    page.write(target, about, placed, verdicts)
     return target
 
 

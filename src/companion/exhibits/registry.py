@@ -6,7 +6,9 @@ This list is all that redrawing, the page, the publisher and the tests know of t
 from __future__ import annotations
 
 from companion.exhibits import (
+    answers,
     audit,
+    explorer,
     fig01,
     fig02,
     fig03,
@@ -39,6 +41,7 @@ from companion.exhibits.exhibit import Exhibit
 EXHIBITS: list[Exhibit] = [
     module.EXHIBIT
     for module in (
+        explorer, answers,
         fig01, table1, figA, learning, fig02, reheating, ood, fig03, fig05, fig04, fig06, table2, fig07,
         table3, table4, table5, fig08, fig09, fig10, fig11, fig12, fig13, figB, figC, figD,
         table6, audit,

@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 from companion import objective
 from companion.exhibits.style import FKL, RKL, canvas
 
+SLIDER = 0.7, 2.0
+"""Temperatures that notebook 00 moves between: axes are as high as they need, whatever is chosen."""
+
 
 def draw(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> Figure:
     """A student, its self-teacher, and where each KL pushes the logits (Eq. 7, 10, 18).
@@ -36,7 +39,15 @@ def draw(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> F
     ):
         axes[1].bar(places + shift, -gradient[order], 0.4, color=colour, label=name)
     axes[1].axhline(0, color="0.6", linewidth=1)
-    axes[1].set(title="Descent direction on the logits", ylabel="nats per logit")
+    most = max(
+        float(gradient(z, limit).abs().max())
+        for limit in (*SLIDER, tau)
+        for gradient in (objective.forward_kl_gradient, objective.reverse_kl_gradient)
+    )
+    axes[0].set(ylim=(0, 1))
+    axes[1].set(
+        title="Descent direction on the logits", ylabel="nats per logit", ylim=(-most, most)
+    )
     for axis in axes:
         axis.set_xticks(places, [tokens[i] for i in order])
         axis.set_xlabel("token, most likely first")

@@ -82,7 +82,7 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
             top_p=1.0,
             seed=ENTROPY_SEED,
         )
-    sums = _entropy_sums(policy, prompts, answers)
+    sums = np.array([sum(row) for row in token_entropies(policy, prompts, answers)])
     measured = ratio_of_sums(sums, np.array([len(row) for row in answers.tokens], dtype=float))
     if not math.isfinite(measured.value):
         raise ValueError(
@@ -92,17 +92,18 @@ def measure_here(policy: Path, profile: Profile) -> Estimate:
     return measured
 
 
-def _entropy_sums(policy: Path, prompts: list[Prompt], answers: Answers) -> np.ndarray:
-    """The entropies of each answer's tokens, added up; read again where the engine reports none."""
+def token_entropies(policy: Path, prompts: list[Prompt], answers: Answers) -> list[list[float]]:
+    """Of each answer's tokens, in nats at T = 1; read again where the engine reports none."""
     if answers.entropies:
-        return np.array([sum(row) for row in answers.entropies])
+        return answers.entropies
     from companion import objective
     from companion.stages.reading import read, rollouts_of
 
-    sums = np.zeros(len(prompts))
-    for logits, _, row in read(policy, rollouts_of(policy, prompts, answers)):
-        np.add.at(sums, row, objective.entropy(logits).double().cpu().numpy())
-    return sums
+    found: list[list[float]] = [[] for _ in prompts]
+    for logits, _, rows in read(policy, rollouts_of(policy, prompts, answers)):
+        for row, entropy in zip(rows, objective.entropy(logits).tolist(), strict=True):
+            found[row].append(entropy)
+    return found
 
 
 def measure(profile: Profile) -> dict[str, object]:

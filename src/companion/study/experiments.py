@@ -79,6 +79,17 @@ def frontier(profile: Profile) -> dict[str, Run]:
     return evaluate.evaluate_each(longer, found)
 
 
+def worth_reading(profile: Profile) -> dict[str, Path]:
+    """The policies whose answers are put side by side: before and after each step of the story."""
+    made, ends = arms.reheated(profile), arms.continued(profile)
+    hot = ("PR-FKL", "PR-FKL frozen", "PR-scale*", "merge")
+    return (
+        {"Base": policies.base(profile), "Collapsed": arms.collapsed(profile)}
+        | {name: made[name].policy for name in hot if name in made}
+        | {arm: ends[arm].policy for arm in (arms.DAPO, "+DAPO w/ PR-FKL")}
+    )
+
+
 def rivals(profile: Profile) -> dict[str, Run]:
     """What fewer seeds are compared with (Fig. D): `analysis.rivals`, and an entropy bonus.
 

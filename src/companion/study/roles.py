@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from companion.analysis import branching, displacement, distribution, gradients, representation
+from companion.analysis import (
+    branching,
+    browsed,
+    displacement,
+    distribution,
+    gradients,
+    positions,
+    representation,
+)
 from companion.params import ROOT
 from companion.provenance import portable
 from companion.runs import Run, read_run
@@ -60,6 +68,14 @@ def _displacement(profile: Profile) -> dict[str, Run]:
     return {"": displacement.reversal(profile, *policies)}
 
 
+def _positions(profile: Profile) -> dict[str, Run]:
+    return {"": positions.find(profile, arms.collapsed(profile))}
+
+
+def _browsed(profile: Profile) -> dict[str, Run]:
+    return {"": browsed.answers(profile, experiments.worth_reading(profile))}
+
+
 STUDY: dict[str, Role] = {
     "training": arms.training_runs,
     "reheated": arms.reheated,
@@ -71,6 +87,8 @@ ANALYSES: dict[str, Role] = {
     "along_path": lambda profile: _keyed(experiments.along_path(profile)),
     "cka": _cka,
     "distribution": _distribution,
+    "positions": _positions,
+    "browsed": _browsed,
     "branching": _branching,
     "objectives": experiments.objectives,
     "temperatures": lambda profile: _keyed(experiments.temperatures(profile)),
