@@ -195,7 +195,7 @@ def test_the_answers_are_turned_over_as_text(browser, tmp_path):
     rows = pd.DataFrame(
         [
             {"policy": policy, "suite": "easy", "prompt": prompt, "answer": i, "correct": i < 5,
-             "tokens": [*((said[0], "=") if i < 3 else (said[i], "yes")), ""], "entropies": [0.5, 2, 0.1]}
+             "tokens": [said[0 if i < 3 else i], "yes", ""], "entropies": [0.5, 2.0, 0.1]}
             for policy in ("Base", said[5]) for prompt in ("1 2 -> 3", said[9]) for i in range(8)
         ]
     )  # fmt: skip
