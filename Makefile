@@ -29,7 +29,7 @@ endif
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bin reproduce check test test-slow test-gpu-pins lab plan doctor figures verify publish bench base lock clean
+.PHONY: help setup bin reproduce compare check test test-slow test-gpu-pins lab plan doctor figures verify publish bench base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ plan: $(READY)  ## what PROFILE takes: memory, tokens, hours, disk, and the comm
 
 doctor: $(READY)  ## does this machine have what PROFILE needs?
 	$(BIN)/companion doctor --profile $(PROFILE)
+
+compare: $(READY)  ## your finished seed beside the published ones and the paper
+	$(BIN)/companion compare --profile $(PROFILE) $(SEED_OPTION)
 
 figures: $(READY)  ## redraw tables and figures from the committed measurements (no training)
 	$(BIN)/companion figures --profile $(PROFILE)

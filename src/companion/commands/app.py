@@ -202,6 +202,15 @@ def reproduce(
 
 
 @app.command()
+def compare(profile: ProfileName = "laptop", seed: Seed = None) -> None:
+    """Your study beside the published one and the paper: which of its numbers lie where expected."""
+    from companion import params
+    from companion.commands import compare as command
+
+    command.report(params.load(profile, {"seed": seed}))
+
+
+@app.command()
 def publish(profile: ProfileName = "laptop", seed: Seed = None) -> None:
     """Copy a finished seed to results/, then redraw from there."""
     from companion import params

@@ -15,6 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from companion import params, runs
+from companion.commands import compare
 from companion.params import ROOT
 from companion.schema import Profile
 
@@ -57,6 +58,8 @@ def run(
     page = folder / "notebooks.html"
     page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
     print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")
+    if not (only or parameters or changes) and compare.can_be_made(settings):
+        compare.report(settings)
     return folder
 
 
