@@ -1,4 +1,4 @@
-"""This machine's study beside the published one and the paper: which of its numbers lie where expected."""
+"""This machine's study beside the published one and the paper: what lies where it is expected."""
 
 from __future__ import annotations
 
