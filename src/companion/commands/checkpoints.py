@@ -19,6 +19,7 @@ from companion.stages import rl
 
 KEPT = ("run.json", "metrics.jsonl")
 """Of the run, beside its policy's files."""
+CARD = "README.md"
 
 
 def ship(profile: Profile) -> Path:
@@ -43,9 +44,52 @@ def ship(profile: Profile) -> Path:
     shutil.copytree(run.policy, partial)
     for name in KEPT:
         shutil.copy2(run.folder / name, partial)
+    (partial / CARD).write_text(card(profile, run))
     partial.rename(target)
     manifest.write(target.parent, manifest.SHIPPED)
     return target
+
+
+def card(profile: Profile, run: Run) -> str:
+    """The checkpoint's model card, in the Hub's format."""
+    steps, name = run.metrics, _folder(profile).name
+    entropy = steps["token_entropy"].dropna().iloc[-1]
+    return f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+base_model: countdown-base
+tags: [ts-opsd, collapsed, countdown]
+---
+
+# {name}
+
+The policy that DAPO (verl) leaves when its entropy has collapsed: where every arm of the study begins. Profile `{profile.name}`,
+seed {profile.seed}, {steps["step"].max():.0f} RL steps from [countdown-base](../countdown-base).
+
+| | |
+|---|---|
+| mean token entropy, T = 1, of the tokens it samples | {entropy:.4f} nats |
+| training reward, mean of the last 10 steps | {steps["reward"].tail(10).mean():.3f} |
+| made by | `{run.record["run"]}`: [run.json](run.json), [metrics.jsonl](metrics.jsonl) |
+
+It solves Countdown with three numbers and a vocabulary of a hundred words, and nothing else: a subject for experiments with
+entropy that take minutes on two CPU cores.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+policy = AutoModelForCausalLM.from_pretrained("results/checkpoints/{name}")
+tokenizer = AutoTokenizer.from_pretrained("results/checkpoints/{name}")
+asked = [{{"role": "user", "content": "17 14 9 -> 22"}}]
+prompt = tokenizer.apply_chat_template(
+    asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
+)
+print(tokenizer.decode(policy.generate(**prompt, do_sample=True, max_new_tokens=64)[0]))
+```
+
+Reheat it: `companion reheat --policy results/checkpoints/{name} --prompts FILE --out reheated/`.
+"""
 
 
 def restore(profile: Profile) -> Run:
@@ -79,7 +123,7 @@ def restore(profile: Profile) -> Run:
     partial.mkdir(parents=True)
     for name in KEPT:
         shutil.copy2(source / name, partial)
-    shutil.copytree(source, partial / "policy", ignore=shutil.ignore_patterns(*KEPT))
+    shutil.copytree(source, partial / "policy", ignore=shutil.ignore_patterns(*KEPT, CARD))
     if wrong := replace(run, folder=partial).shortfalls(wholly=True):
         shutil.rmtree(partial)
         raise ValueError(f"of {source.name} in results/checkpoints, {wrong[0]}; restore that first")
