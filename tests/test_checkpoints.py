@@ -25,7 +25,7 @@ def place(place, monkeypatch):
 def collapsed(place):
     run = rl.collapse_run(PROFILE)
     with run.recording() as result:
-        metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "token_entropy": 0.05}])
+        metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.5, "token_entropy": 0.05}])
         save_policy(run.policy)
         (run.folder / "verl").mkdir()
         result.update(step=1, token_entropy=0.05, collapsed=True)
@@ -39,6 +39,8 @@ def contents(folder):
 def test_a_shipped_policy_is_the_finished_run_again(collapsed, place, monkeypatch):
     checkpoints.ship(PROFILE)
     assert not manifest.check(place / "results" / "checkpoints", manifest.SHIPPED)
+    card = (checkpoints._folder(PROFILE) / "README.md").read_text()
+    assert "0.0500 nats" in card and "seed 7, 1 RL steps" in card and collapsed.name in card
     before = contents(collapsed.folder)
     shutil.rmtree(collapsed.folder)
     assert checkpoints.restore(PROFILE) == collapsed and collapsed.finished
