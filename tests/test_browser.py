@@ -28,9 +28,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 from companion import objective, params, tasks
 from companion.analysis.positions import Position
 from companion.commands import reproduce
-from companion.exhibits import answers, explorer, page, verdict
+from companion.exhibits import answers, explorer, page
 from companion.exhibits.exhibit import Claim, Exhibit, Shown, Widget
-from companion.exhibits.page import About, Placed
+from companion.exhibits.page import About
+from companion.exhibits.placed import Placed
 from companion.params import ROOT
 from companion.study.roles import Evidence
 from companion.tasks import countdown
@@ -248,7 +249,7 @@ def evidence(name):
 
 
 def written(folder, placed, about):
-    return page.write(folder, about, [placed], verdict.table([placed]))
+    return page.write(folder, about, [placed])
 
 
 def hostile():

@@ -25,7 +25,9 @@ def place(place, monkeypatch):
 def collapsed(place):
     run = rl.collapse_run(PROFILE)
     with run.recording() as result:
-        metrics.write(run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.5, "token_entropy": 0.05}])
+        metrics.write(
+            run.folder / "metrics.jsonl", [{"step": 1, "reward": 0.5, "token_entropy": 0.05}]
+        )
         save_policy(run.policy)
         (run.folder / "verl").mkdir()
         result.update(step=1, token_entropy=0.05, collapsed=True)

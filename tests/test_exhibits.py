@@ -32,10 +32,10 @@ from companion.exhibits import (
     registry,
     table2,
     table6,
-    verdict,
 )
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.page import About, Placed
+from companion.exhibits.page import About
+from companion.exhibits.placed import Placed
 from companion.runs import Run
 from companion.statistics import Estimate
 from companion.study import roles
@@ -434,13 +434,12 @@ def test_the_page_holds_every_exhibit_and_asks_no_network(tmp_path):
     written = page.write(
         tmp_path,
         About("smoke", [1, 2], "a model", executed={"05_internals": ["notebooks/seed2/05.ipynb"]}),
-        placed := [
+        [
             Placed(figure, drawn, behind),
             Placed(
                 table, Shown(table=cells, sentence="They fork."), behind.of([], every_seed=True)
             ),
         ],
-        verdict.table(placed),
     ).read_text()
     assert 'aria-label="A matrix."' in written and "They fork." in written
     assert (

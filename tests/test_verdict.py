@@ -5,7 +5,7 @@ import pytest
 
 from companion.exhibits import verdict
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
-from companion.exhibits.page import Placed
+from companion.exhibits.placed import Placed
 from companion.exhibits.wording import judged, unchanged
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -52,3 +52,27 @@ def test_the_table_has_a_row_a_claim_in_the_exhibits_order():
         ["C", "none", "none", 2, "agrees", "c"],
         ["D", "1", "2", 2, "differs", "c"],
     ]
+
+
+def test_its_words_and_its_place_in_a_readme(tmp_path):
+    verdicts = pd.DataFrame(
+        [
+            ["It helps", "+2", "+1 [-1, 3]", 3, "open", "a"],
+            ["It costs", "0", "-9", 1, "differs", "b"],
+        ],
+        columns=verdict.COLUMNS,
+    )
+    assert verdict.lines(verdicts) == {"Not as in the paper": "it costs.", "Open": "it helps."}
+    readme = tmp_path / "README.md"
+    readme.write_text("# A\n<!-- verdict: results/laptop -->\nold\n<!-- end -->\n## B\n")
+    assert not verdict.refresh(readme, "study", verdicts) and "old" in readme.read_text()
+    for _ in range(2):
+        assert verdict.refresh(readme, "laptop", verdicts)
+        text = readme.read_text()
+        assert (
+            text.startswith("# A\n<!-- verdict: results/laptop -->\n| claim |")
+            and "old" not in text
+        )
+        assert "| [It helps](results/laptop/README.md#a) | +2 | +1 [−1, 3] | 3 | open |" in text
+        assert text.endswith("- **Open**: it helps.\n<!-- end -->\n## B\n")
+    assert not verdict.refresh(tmp_path / "none.md", "laptop", verdicts)

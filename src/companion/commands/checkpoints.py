@@ -64,8 +64,8 @@ tags: [ts-opsd, collapsed, countdown]
 
 # {name}
 
-The policy that DAPO (verl) leaves when its entropy has collapsed: where every arm of the study begins. Profile `{profile.name}`,
-seed {profile.seed}, {steps["step"].max():.0f} RL steps from [countdown-base](../countdown-base).
+The policy that DAPO (verl) leaves when its entropy has collapsed: where every arm of the study
+begins. Profile `{profile.name}`, seed {profile.seed}, {steps["step"].max():.0f} RL steps from [countdown-base](../countdown-base).
 
 | | |
 |---|---|
@@ -73,8 +73,8 @@ seed {profile.seed}, {steps["step"].max():.0f} RL steps from [countdown-base](..
 | training reward, mean of the last 10 steps | {steps["reward"].tail(10).mean():.3f} |
 | made by | `{run.record["run"]}`: [run.json](run.json), [metrics.jsonl](metrics.jsonl) |
 
-It solves Countdown with three numbers and a vocabulary of a hundred words, and nothing else: a subject for experiments with
-entropy that take minutes on two CPU cores.
+It solves Countdown with three numbers and a vocabulary of a hundred words, and nothing else: a
+subject for experiments with entropy that take minutes on two CPU cores.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 from companion import outputs
 from companion.exhibits import files, opening, page, registry, verdict
 from companion.exhibits.exhibit import Shown
-from companion.exhibits.page import Placed
+from companion.exhibits.placed import Placed
 from companion.params import ROOT
 from companion.schema import Profile
 from companion.study import roles
@@ -53,7 +53,9 @@ def redraw(profile: str, target: Path | None = None) -> Path:
     verdicts = verdict.table(placed)
     files.save_table(target / "tables", "verdict", verdicts.set_index("claim"))
     about = opening.about(settings, evidence, ROOT / "results" / profile)
-    page.write(target, about, placed, verdicts)
+    page.write(target, about, placed)
+    if target == ROOT / "results" / profile:
+        verdict.refresh(ROOT / "README.md", profile, verdicts)
     return target
 
 

@@ -12,25 +12,12 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from companion.exhibits import inline
-from companion.exhibits.exhibit import Exhibit, Shown, Widget
-from companion.study.roles import Evidence
+from companion.exhibits import inline, verdict
+from companion.exhibits.exhibit import Widget
+from companion.exhibits.placed import Placed
+from companion.exhibits.text import minus
 
 ASSETS = Path(__file__).parent / "assets"
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An exhibit as it hangs on the page."""
-
-    exhibit: Exhibit
-    shown: Shown
-    behind: Evidence
-
-    @property
-    def label(self) -> str:
-        """For those who cannot see the figure: what it says, and how it looks."""
-        return " ".join(filter(None, (self.shown.finding, self.exhibit.alt)))
 
 
 @dataclass(frozen=True)
@@ -50,13 +37,9 @@ class About:
     """By notebook, its executed copies, relative to the page."""
 
 
-def write(target: Path, about: About, placed: list[Placed], verdicts: pd.DataFrame) -> Path:
-    """Write report.html into `target`, which needs no network, and README.md, which a forge renders.
-
-    Args:
-        verdicts: `verdict.table`.
-    """
-    given = {"about": about, "placed": placed, "verdicts": verdicts, "target": target}
+def write(target: Path, about: About, placed: list[Placed]) -> Path:
+    """Write report.html into `target`, which needs no network, and README.md, which a forge renders."""
+    given = {"about": about, "placed": placed, "target": target, "verdicts": verdict.table(placed)}
     page = target / "report.html"
     page.write_text(_environment(html=True).get_template("page.html.j2").render(given))
     twin = _environment(html=False).get_template("page.md.j2").render(given)
@@ -80,11 +63,6 @@ def _environment(*, html: bool) -> jinja2.Environment:
         "moved": _moved,
     }
     return environment
-
-
-def minus(text: object) -> str:
-    """With the sign that is as wide as a plus, before numbers."""
-    return re.sub(r"(?<![\w.)–-])-(?=\d)", "−", str(text))
 
 
 def _short(title: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -39,3 +40,8 @@ def tidy(table: pd.DataFrame) -> pd.DataFrame:
         if isinstance(cell, Estimate)
     ]
     return pd.DataFrame(rows).round(4)
+
+
+def minus(text: object) -> str:
+    """With the sign that is as wide as a plus, before numbers."""
+    return re.sub(r"(?<![\w.)–-])-(?=\d)", "−", str(text))

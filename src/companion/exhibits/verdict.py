@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from companion.exhibits.page import Placed
+from companion.exhibits.placed import Placed
+from companion.exhibits.text import minus
 
 COLUMNS = ["claim", "the paper", "here", "seeds", "verdict", "exhibit"]
+SAID = {"agrees": "As in the paper", "differs": "Not as in the paper", "open": "Open"}
+MARKS = r"(<!-- verdict: results/{profile} -->\n).*?(<!-- end -->)"
+"""Where README.md has the table."""
 
 
 def table(placed: Sequence[Placed]) -> pd.DataFrame:
@@ -30,3 +36,46 @@ def table(placed: Sequence[Placed]) -> pd.DataFrame:
         for claim in p.shown.claims
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def lines(verdicts: pd.DataFrame) -> dict[str, str]:
+    """The table in plain words: for each verdict that there is, its claims in one line."""
+    found = {}
+    for verdict, name in SAID.items():
+        claims = verdicts.loc[verdicts["verdict"] == verdict, "claim"]
+        if len(claims):
+            found[name] = "; ".join(claim[0].lower() + claim[1:] for claim in claims) + "."
+    return found
+
+
+def markdown(verdicts: pd.DataFrame, page: str = "") -> str:
+    """The table and its lines, as Markdown.
+
+    Args:
+        page: where the exhibits are, before their anchors.
+    """
+    rows = [
+        f"| [{row.claim}]({page}#{row.exhibit}) | {row.paper} | {row.here} | {row.seeds} "
+        f"| {row.verdict} |"
+        for row in verdicts.rename(columns={"the paper": "paper"}).itertuples()
+    ]
+    head = [
+        "| claim | the paper | here [95% interval] | seeds | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    words = [f"- **{name}**: {text}" for name, text in lines(verdicts).items()]
+    return minus("\n".join([*head, *rows, "", *words]))
+
+
+def refresh(readme: Path, profile: str, verdicts: pd.DataFrame) -> bool:
+    """Put a profile's table into README.md, where it has a place for it; whether it has one."""
+    text = readme.read_text() if readme.exists() else ""
+    found, places = re.subn(
+        MARKS.format(profile=profile),
+        lambda at: at[1] + markdown(verdicts, f"results/{profile}/README.md") + "\n" + at[2],
+        text,
+        flags=re.DOTALL,
+    )
+    if places:
+        readme.write_text(found)
+    return bool(places)
