@@ -65,7 +65,8 @@ tags: [ts-opsd, collapsed, countdown]
 # {name}
 
 The policy that DAPO (verl) leaves when its entropy has collapsed: where every arm of the study
-begins. Profile `{profile.name}`, seed {profile.seed}, {steps["step"].max():.0f} RL steps from [countdown-base](../countdown-base).
+begins. Profile `{profile.name}`, seed {profile.seed}, {steps["step"].max():.0f} RL steps from
+[countdown-base](../countdown-base).
 
 | | |
 |---|---|
