@@ -20,6 +20,10 @@ from companion.params import ROOT
 from companion.schema import Profile
 
 NOTEBOOKS = ROOT / "notebooks"
+ALONE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}{% block jupyter_widgets %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"""
+"""nbconvert's page without the scripts that it would fetch: there is nothing for them to do."""
 OWN = {"profile": "--profile", "seed": "--seed", "changes": "--set"}
 """Parameters of every notebook that have an option of their own."""
 
@@ -143,6 +147,7 @@ def bind(executed: list[Path], title: str) -> str:
     exporter = HTMLExporter(
         config=Config({"TagRemovePreprocessor": {"remove_cell_tags": ["injected-parameters"]}}),
         embed_images=True,
+        raw_template=ALONE,
     )
     body, _ = exporter.from_notebook_node(book, resources={"metadata": {"name": title}})
     return body
