@@ -1,12 +1,15 @@
 """A task of one's own: a file of prompts, a split by hash, and a grader."""
 
 import json
+import runpy
 
 import pandas as pd
 import pytest
 
 from companion import params, policies, tasks
 from companion.adapters.rewards import compute_score
+from companion.analysis import accuracy, collect
+from companion.params import ROOT
 from companion.study import arms
 from companion.tasks import countdown, own
 
@@ -234,3 +237,32 @@ def test_the_examples_grader_says_what_countdowns_own_says():
     ]:
         assert own.right(grade, answer, gold) is right
         assert countdown.verify(countdown.parse_prompt(gold), answer) is right
+
+
+# --- The example, from end to end ------------------------------------------------------------
+
+SMALL = {
+    "task.train_problems": 64, "task.validation_problems": 10, "task.test_problems": 10,
+    "entropy.prompts": 20, "evaluation.bootstrap": 200,
+    "rl.batch_size": 8, "rl.responses_per_prompt": 4, "rl.mini_batch_size": 8,
+    "rl.collapse.entropy": 1.0, "rl.collapse.check_every": 2, "rl.collapse.max_steps": 2,
+    "rl.continued_steps": 2, "rl.arms": ["+DAPO", "+DAPO w/ PR-FKL"],
+    "reheat.batch_size": 64, "reheat.max_steps": 1,
+    "reheat.recovery_entropy": 1.1, "reheat.ceiling_entropy": 2.0,
+}  # fmt: skip
+
+
+def test_the_example_goes_from_collapse_to_table_1(place):
+    """examples/own-task, small: verl is rewarded and Table 1 judged by the file's own function."""
+    asked = params.load("own", SMALL)
+    evaluations = arms.evaluations(asked)
+    assert {"Base", "Collapsed", "PR-FKL", "+DAPO", "+DAPO w/ PR-FKL"} <= set(evaluations)
+    grade = runpy.run_path(str(ROOT / "examples" / "own-task" / "grader.py"))["grade"]
+    samples = collect.samples(evaluations.values())
+    assert set(samples["suite"]) == {"three numbers", "four numbers"}
+    again = [grade(row.answer, row.gold) for row in samples.itertuples()]
+    assert samples["correct"].tolist() == again and 0 < sum(again) < len(again)
+    rewarded = pd.read_json(arms.rl.collapse(asked).folder / "metrics.jsonl", lines=True)["reward"]
+    assert rewarded.notna().all() and rewarded.nunique() > 1
+    table = accuracy.table(samples, tasks.suites(asked), 200)
+    assert list(table.columns.unique(0)) == ["three numbers", "Avg"]
