@@ -9,13 +9,12 @@ from companion.analysis import collect, decided
 from companion.exhibits import figA, headline
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import IN
+from companion.exhibits.reheating import MARGIN
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
 
 FROZEN, FIXED_POINT = "+DAPO w/ PR-FKL frozen", "+DAPO w/ PR-scale*"
-MARGIN = 1.5
-"""Points of avg@k that would not matter (docs/preregistration.md)."""
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown | None:

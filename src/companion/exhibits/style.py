@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -33,6 +35,16 @@ COLOURS = {
 }
 FKL, RKL = COLOURS["+DAPO w/ PR-FKL"], COLOURS["+DAPO w/ PR-RKL"]
 
+TAU = {0: "#440154", 1: "#21918c", 2: "#c8a415", 3: "#5ec962", 4: "#3b528b"}
+"""Of the teacher's temperatures, from the lowest on (viridis, its yellow darkened): no arm's colour."""
+
+PAPER: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1.5}
+"""Every line that is the paper's, and no other."""
+LEVEL: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": ":", "zorder": 0}
+"""Every line that is a setting of the study, such as the stop."""
+SMALL = 8
+"""Points: no text is smaller."""
+
 DIGITS = 12
 """Of a position, in parts of the figure: far below a pixel, far above the noise of float64."""
 
@@ -44,6 +56,11 @@ STYLE = {
     "savefig.dpi": 200,
     "font.size": 10,
     "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.title_fontsize": 9,
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "companion",
@@ -70,6 +87,73 @@ def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
     return figure, np.atleast_1d(axes)
 
 
+def titled(figure: Figure, finding: str) -> Figure:
+    """The figure with its finding above it, wrapped to its width."""
+    words = textwrap.fill(finding, int(9.2 * figure.get_figwidth()))  # bold letters of 11 points
+    figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold", color="0.15")
+    return figure
+
+
+def paper_mark(
+    axis: Axes, x: float | Sequence[float], y: float | Sequence[float], label: str = "the paper"
+) -> None:
+    """A value of the paper's: a hollow diamond, in every figure."""
+    axis.plot(
+        x, y, "D", color="white", markeredgecolor="black", markeredgewidth=1.2, markersize=6,
+        linestyle="none", zorder=6, label=label,
+    )  # fmt: skip
+
+
+def paper_line(
+    axis: Axes, value: float, said: str = "the paper", *, upright: bool = False, at: float = 1
+) -> None:
+    """A value of the paper's that is a level (`upright`: a place on the x axis): a dashed line.
+
+    Args:
+        at: where along the line its words stand, from 0 to 1, or beside the axes beyond that.
+    """
+    _line(axis, value, said, upright, at, PAPER)
+
+
+def level(axis: Axes, value: float, said: str, *, upright: bool = False, at: float = 1) -> None:
+    """A setting of the study, such as where reheating stops: a dotted line; as `paper_line`."""
+    _line(axis, value, said, upright, at, LEVEL)
+
+
+def _line(
+    axis: Axes, value: float, said: str, upright: bool, at: float, look: dict[str, Any]
+) -> None:
+    (axis.axvline if upright else axis.axhline)(value, **look)
+    axis.annotate(
+        said,
+        (value, at) if upright else (at, value),
+        xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
+        xytext=(3, -2) if upright else (0, 0 if at > 1 else 2),
+        textcoords="offset points",
+        ha="left" if upright or not 0.5 <= at <= 1 else "right",
+        va="center" if at > 1 else "top" if upright and at > 0.5 else "bottom",
+        fontsize=SMALL,
+        color=look["color"] if look is PAPER else "0.35",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+    )
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int, title: str = "") -> None:
+    """One legend of these axes under the figure, where no data are; each label once."""
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        title=title or None,
+    )
+
+
 def estimates(axis: Axes, estimates: pd.Series) -> None:
     """A dot and its interval for each labelled Estimate, the first label on top."""
     for place, (label, estimate) in enumerate(estimates.items()):
@@ -87,8 +171,8 @@ def smooth(rewards: pd.DataFrame) -> pd.DataFrame:
     return rewards.rolling(10, min_periods=1).mean()
 
 
-def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
-    """A run's entropy over its steps, with its interval over prompts."""
+def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str, **style: Any) -> None:
+    """A run's entropy over its steps, with its interval over prompts; `style` of the line."""
     axis.fill_between(
         rows["step"],
         rows["entropy_low"],
@@ -97,6 +181,7 @@ def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> Non
         alpha=0.15,
         linewidth=0,
     )
-    axis.plot(rows["step"], rows["token_entropy"], "o-", color=colour, markersize=3, label=label)
+    look = {"marker": "o", "markersize": 3, "color": colour, "label": label} | style
+    axis.plot(rows["step"], rows["token_entropy"], **look)
     axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
