@@ -103,7 +103,7 @@ def _least(cka: pd.DataFrame) -> tuple[int, Estimate]:
 def finding(cka: pd.DataFrame) -> str:
     layer, least = _least(cka)
     side = "above" if least.value > PAPER else "below"
-    return f"Layer {layer} changes most: CKA {least:.4f}, {side} the paper's bound of {PAPER} for every layer"
+    return f"Layer {layer} changes most: CKA {least:.4f}, {side} the paper's bound of {PAPER}"
 
 
 def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:

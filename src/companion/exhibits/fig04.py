@@ -100,8 +100,8 @@ def draw(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
         axis.plot(rows["step"], rows["change"], "o-", color=FKL, markersize=4)
         paper_line(axis, 0, "the paper: no systematic loss", at=0.01)
         axis.set_title(f"{suites[0].upper()}{suites[1:]}: {rows['value'].iloc[0]:.1f}% at step 0")
-        axis.set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n95% over problems")
         axis.sharey(axes[0])
+    axes[0].set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n95% over problems")
     top = axes[0].dataLim.y1
     axes[0].set_ylim(min(axes[0].dataLim.y0, -MARGIN) - 0.5, max(top, MARGIN) + 0.5)
     entropy_line(axes[-1], entropy, FKL, "PR-FKL")
@@ -115,11 +115,11 @@ def draw(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
 def finding(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
     """Args: `along_path` and `change`; of the first suites."""
     suites, lost = next(iter(changes.items()))
-    does = {"agrees": "does not cost", "differs": "changes", "open": "is not shown to cost"}
-    return (
-        f"Reheating {does[unchanged(lost, MARGIN)]} {suites} accuracy: {lost:+.1f} points of avg@k by "
-        f"step {along['step'].max()}"
+    does = {"agrees": "leaves {} as it was", "open": "may cost {}"}.get(
+        unchanged(lost, MARGIN), "costs {}" if lost.value < 0 else "adds to {}"
     )
+    said = does.format(f"{suites} accuracy")
+    return f"Reheating {said}: {lost:+.1f} points by step {along['step'].max()}"
 
 
 def claims(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> tuple[Claim, ...]:

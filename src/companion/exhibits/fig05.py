@@ -48,8 +48,9 @@ def draw(tokens: pd.DataFrame) -> Figure:
     middle = {"mean": tokens["kl"].mean(), "median": max(tokens["kl"].median(), 1e-7)}
     for (name, value), line in zip(middle.items(), ("-", ":"), strict=True):
         axes[0].axvline(
-            value, color=MIDDLE, linewidth=1.5, linestyle=line, label=f"{name} {value:.1g} nats"
-        )
+            value, ymax=0.85, color=MIDDLE, linewidth=1.5, linestyle=line,
+            label=f"{name} {value:.1g} nats",
+        )  # fmt: skip
     paper_line(axes[0], PAPER, f"the paper's\nmean {PAPER}", upright=True)
     axes[0].set(xlabel="nats", xscale="log", title="(a) KL(collapsed ‖ reheated)")
     change = tokens["entropy_change"]

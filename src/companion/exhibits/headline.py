@@ -15,7 +15,7 @@ from companion.study.roles import Evidence
 
 HEADLINE = "+DAPO w/ PR-FKL"
 CLAIMS = {
-    "After equal RL steps, a policy that was reheated first (PR-FKL) beats one that just went on": arms.DAPO,
+    "After equal RL steps, reheating first (PR-FKL) beats going on without it": arms.DAPO,
     "Reheating the policy (PR-FKL) beats sampling at a higher temperature (RR)": "+DAPO w/ RR",
     "Forward KL is the better way to reheat: PR-FKL beats PR-RKL": "+DAPO w/ PR-RKL",
 }

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 # Okabe-Ito, and beyond its eight Tol's muted: distinct for colour-blind readers; every arm keeps its
@@ -34,9 +34,6 @@ COLOURS = {
     "+DAPO w/ merge*": "#999933",
 }
 FKL, RKL = COLOURS["+DAPO w/ PR-FKL"], COLOURS["+DAPO w/ PR-RKL"]
-
-TAU = {0: "#440154", 1: "#21918c", 2: "#c8a415", 3: "#5ec962", 4: "#3b528b"}
-"""Of the teacher's temperatures, from the lowest on (viridis, its yellow darkened): no arm's colour."""
 
 PAPER: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1.5}
 """Every line that is the paper's, and no other."""
@@ -89,7 +86,7 @@ def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
 
 def titled(figure: Figure, finding: str) -> Figure:
     """The figure with its finding above it, wrapped to its width."""
-    words = textwrap.fill(finding, int(9.2 * figure.get_figwidth()))  # bold letters of 11 points
+    words = textwrap.fill(finding, int(10.5 * figure.get_figwidth()))  # bold letters of 11 points
     figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold", color="0.15")
     return figure
 
@@ -104,36 +101,44 @@ def paper_mark(
     )  # fmt: skip
 
 
-def paper_line(
-    axis: Axes, value: float, said: str = "the paper", *, upright: bool = False, at: float = 1
-) -> None:
-    """A value of the paper's that is a level (`upright`: a place on the x axis): a dashed line.
-
-    Args:
-        at: where along the line its words stand, from 0 to 1, or beside the axes beyond that.
-    """
-    _line(axis, value, said, upright, at, PAPER)
+def paper_line(axis: Axes, value: float, said: str = "the paper", **placed: Any) -> None:
+    """A value of the paper's that is a level, or a place on the x axis: a dashed line; see `_line`."""
+    _line(axis, value, said, PAPER, **placed)
 
 
-def level(axis: Axes, value: float, said: str, *, upright: bool = False, at: float = 1) -> None:
-    """A setting of the study, such as where reheating stops: a dotted line; as `paper_line`."""
-    _line(axis, value, said, upright, at, LEVEL)
+def level(axis: Axes, value: float, said: str, **placed: Any) -> None:
+    """A setting of the study, such as where reheating stops: a dotted line; see `_line`."""
+    _line(axis, value, said, LEVEL, **placed)
 
 
 def _line(
-    axis: Axes, value: float, said: str, upright: bool, at: float, look: dict[str, Any]
+    axis: Axes,
+    value: float,
+    said: str,
+    look: dict[str, Any],
+    upright: bool = False,
+    at: float = 1,
+    under: bool = False,
 ) -> None:
+    """A line across the axes, and what it is.
+
+    Args:
+        upright: at this place of the x axis.
+        at: where along the line its words stand, from 0 to 1, or beside the axes beyond that.
+        under: the words below the line instead of above it.
+    """
     (axis.axvline if upright else axis.axhline)(value, **look)
+    beside = at > 1
     axis.annotate(
         said,
         (value, at) if upright else (at, value),
         xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
-        xytext=(3, -2) if upright else (0, 0 if at > 1 else 2),
+        xytext=(3, 0) if upright else (0, 0 if beside else -2 if under else 2),
         textcoords="offset points",
-        ha="left" if upright or not 0.5 <= at <= 1 else "right",
-        va="center" if at > 1 else "top" if upright and at > 0.5 else "bottom",
+        ha="left" if upright or at < 0.5 or beside else "right",
+        va="center" if beside else "top" if under or (upright and at > 0.5) else "bottom",
         fontsize=SMALL,
-        color=look["color"] if look is PAPER else "0.35",
+        color="black" if look is PAPER else "0.35",
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
     )
 
@@ -171,17 +176,25 @@ def smooth(rewards: pd.DataFrame) -> pd.DataFrame:
     return rewards.rolling(10, min_periods=1).mean()
 
 
-def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str, **style: Any) -> None:
+def plain_log(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def entropy_line(axis: Axes, rows: pd.DataFrame, color: str, label: str, **style: Any) -> None:
     """A run's entropy over its steps, with its interval over prompts; `style` of the line."""
     axis.fill_between(
         rows["step"],
         rows["entropy_low"],
         rows["entropy_high"],
-        color=colour,
+        color=color,
         alpha=0.15,
         linewidth=0,
     )
-    look = {"marker": "o", "markersize": 3, "color": colour, "label": label} | style
+    look = {"marker": "o", "markersize": 3, "color": color, "label": label} | style
     axis.plot(rows["step"], rows["token_entropy"], **look)
     axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

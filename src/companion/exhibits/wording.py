@@ -81,7 +81,7 @@ def near(interval: Estimate, paper: float, margin: float) -> Verdict:
 
 
 def told(gain: Estimate, other: str) -> str:
-    """What an interval of a difference says: "gains on plain DAPO", "loses to …", "is not told from …"."""
+    """What a difference from `other` says: "gains on" it, "loses to" it, or "is not told from" it."""
     verb = {"agrees": "gains on", "differs": "loses to", "open": "is not told from"}
     return f"{verb[directed(gain)]} {other}"
 
