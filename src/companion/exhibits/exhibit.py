@@ -53,7 +53,7 @@ class Shown:
     note: str = ""
     """What a reader of the table must know; under it."""
     finding: str = ""
-    """The figure's finding in a line, also its title; written from the measurements. A table has none."""
+    """The figure's finding in a line, also its title; from the measurements. A table has none."""
     sentence: str = ""
     """What was measured, beside what the paper reports; written from the measurements."""
     claims: tuple[Claim, ...] = ()

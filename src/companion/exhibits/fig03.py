@@ -107,7 +107,7 @@ def finding(cka: pd.DataFrame) -> str:
 
 
 def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:
-    layer, least = _least(cka)
+    _, least = _least(cka)
     return (
         Claim(
             "Reheating leaves the representations inside the policy as they were (CKA, 1: the same)",

@@ -60,13 +60,14 @@ def draw(positions: pd.DataFrame) -> Figure:
     answers = positions[positions["checkpoint"] == steps[0]].set_index("position")["answers"]
     below.step(answers.index, answers, where="mid", color="black", linewidth=1)
     edges = [*ends(answers), answers.index[-1] + 1]
+    if len(edges) > 1:
+        axis.set_title("shaded in turn: the stretches between positions at which many answers end")
     for start, end in zip(edges[::2], edges[1::2], strict=False):
         for panel in (axis, below):
             panel.axvspan(start - 0.5, end - 0.5, color="0.94", linewidth=0, zorder=0)
     axis.set_ylabel("change of mean log-probability\nagainst the collapsed policy (nats)")
-    below.set(
-        xlabel="token position in the answer (0: the first)", ylabel="answers", ylim=(0, None)
-    )
+    below.set(xlabel="token position in the answer (0: the first)", ylim=(0, None))
+    below.set_ylabel(f"answers,\nof {answers.iloc[0]}")
     paper_line(axis, PAPER, "the paper:\nparting", upright=True)
     axis.set_xlim(-1, max(answers.index[-1], PAPER) + 5)
     legend_below(figure, [axis], 4, "checkpoint")

@@ -101,9 +101,12 @@ def finding(table: pd.DataFrame) -> str:
     """Args: of `decided.against`; what the first metric says in distribution."""
     rows = table[(table["place"] == IN) & (table["metric"] == table["metric"].iloc[0])]
     gain = decided.of(table, HEADLINE, IN, rows["metric"].iloc[0])[0]
-    told = ", ".join(short(row.policy) for row in rows[rows["holm"] < 0.05].itertuples())
-    arms_told = f"Told from plain DAPO: {told}" if told else "No arm is told from plain DAPO"
-    return f"{arms_told}; PR-FKL {gain:+.1f} points"
+    told = [short(policy) for policy in rows.loc[rows["holm"] < 0.05, "policy"]]
+    how_many = {0: "No arm is", 1: f"Of the arms {told[0] if told else ''} is"}
+    said = how_many.get(len(told), f"{len(told)} of {len(rows)} arms are")
+    theirs = headline.in_the_paper(rows["metric"].iloc[0], HEADLINE, arms.DAPO).values()
+    beside = f" (the paper {', '.join(f'{value:+.1f}' for value in theirs)})" if theirs else ""
+    return f"{said} told from plain DAPO; PR-FKL {gain:+.1f} points{beside}"
 
 
 def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:

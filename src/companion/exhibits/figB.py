@@ -87,7 +87,7 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
         for teacher, (label, colour) in LOOKS.items():
             rows = paths[paths["run"] == f"{name} {teacher}"]
             entropy_line(axis, rows, colour, label)
-        level(axis, scaled[name], "the frozen one's fixed point", at=0.01)
+        level(axis, scaled[name], "frozen: fixed point", at=0.01)
         top = max(scaled[name], axis.dataLim.y1)
         axis.set(title=f"From the {called}, no stop", xlabel="reheating step", ylim=(0, 1.05 * top))
     axes[1].set_ylabel("")
@@ -117,11 +117,9 @@ def finding(paths: pd.DataFrame, scaled: Mapping[str, float]) -> str:
         paths[paths["run"] == f"past {teacher}"]["token_entropy"].dropna().iloc[-1]
         for teacher in LOOKS
     )
-    fixed = scaled["past"]
-    does = "runs past" if live > 1.1 * fixed else "does not run past"
+    does = "runs past" if live > 1.1 * scaled["past"] else "does not run past"
     return (
-        f"Without a stop a live teacher {does} the frozen one's fixed point: {live:.3f}, {frozen:.3f} "
-        f"nats"
+        f"A live teacher {does} the frozen one's fixed point: {live:.3f} nats beside {frozen:.3f}"
     )
 
 

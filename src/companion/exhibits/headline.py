@@ -67,9 +67,9 @@ def claims(profile: Profile, rows: pd.DataFrame) -> tuple[Claim, ...]:
             metric, found = gain(profile, rows, HEADLINE, other)
             paper_has = in_the_paper("avg@8", HEADLINE, other)
             theirs = ", ".join(f"{value:+.2f} ({model})" for model, value in paper_has.items())
-            here = f"{found:+.1f} points of {metric}"
+            here = f"{found:+.1f} points ({metric})"
             verdict = judged(found, paper_has.values())
-            said.append(Claim(words, f"{theirs} points of avg@8", here, verdict))
+            said.append(Claim(words, f"{theirs} points of accuracy", here, verdict))
     return tuple(said)
 
 

@@ -59,11 +59,12 @@ def claims(table: pd.DataFrame) -> tuple[Claim, ...]:
     """Args: as `sentence`."""
     added = table.loc[UNTIL].iloc[0]
     theirs = headline.in_the_paper("avg@8", arms.DAPO, "Base")
+    each = ", ".join(f"{value:+.2f} ({model})" for model, value in theirs.items())
     return (
         Claim(
             "RL makes the base policy more accurate, until its entropy has collapsed",
-            f"{', '.join(f'{value:+.2f} ({model})' for model, value in theirs.items())} points of avg@8",
-            f"{added:+.1f} points of {table.columns[0]}",
+            f"{each} points of accuracy",
+            f"{added:+.1f} points ({table.columns[0]})",
             judged(added, theirs.values()),
         ),
     )

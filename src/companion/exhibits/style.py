@@ -42,6 +42,7 @@ LEVEL: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": ":", "zor
 SMALL = 8
 """Points: no text is smaller."""
 
+PASSES = 20
 DIGITS = 12
 """Of a position, in parts of the figure: far below a pixel, far above the noise of float64."""
 
@@ -65,15 +66,28 @@ STYLE = {
 
 
 class Settled(ConstrainedLayoutEngine):
-    """Constrained layout without its last bits, in which its solver differs from run to run."""
+    """Constrained layout until nothing moves, without its last bits, which differ from run to run.
+
+    What hangs below its own axes, such as a legend, moves with them: one pass leaves it on the way, and
+    a second drawing of the same figure would differ.
+    """
 
     def execute(self, fig: Figure) -> Any:
-        found = super().execute(fig)
-        for axes in fig.axes:
-            corners = axes.get_position(original=True).get_points().round(DIGITS)
-            # The public one would take the axes out of the layout.
-            axes._set_position(Bbox(corners), which="original")  # type: ignore[attr-defined]
+        before: list[list[float]] = []
+        for _ in range(PASSES):
+            found = super().execute(fig)
+            places = [self._settle(axes) for axes in fig.axes]
+            if places == before:
+                break
+            before = places
         return found
+
+    @staticmethod
+    def _settle(axes: Axes) -> list[float]:
+        corners = axes.get_position(original=True).get_points().round(DIGITS)
+        # The public one would take the axes out of the layout.
+        axes._set_position(Bbox(corners), which="original")  # type: ignore[attr-defined]
+        return [float(place) for place in corners.ravel()]
 
 
 def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
