@@ -113,7 +113,8 @@ def _rewards(dynamics: pd.DataFrame, arm: str) -> pd.Series:
 
 def _lost(dynamics: pd.DataFrame, arm: str, last: int = 10) -> tuple[float, float]:
     """Of an arm, the mean of its last rewards, and of as many the highest."""
-    mean = _rewards(dynamics, arm).rolling(last).mean()
+    rewards = _rewards(dynamics, arm)
+    mean = rewards.rolling(min(last, len(rewards))).mean()
     return float(mean.iloc[-1]), float(mean.max())
 
 

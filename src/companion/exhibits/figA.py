@@ -101,9 +101,9 @@ def finding(table: pd.DataFrame) -> str:
     """Args: of `decided.against`; what the first metric says in distribution."""
     rows = table[(table["place"] == IN) & (table["metric"] == table["metric"].iloc[0])]
     gain = decided.of(table, HEADLINE, IN, rows["metric"].iloc[0])[0]
-    told = [short(policy) for policy in rows.loc[rows["holm"] < 0.05, "policy"]]
-    how_many = {0: "No arm is", 1: f"Of the arms {told[0] if told else ''} is"}
-    said = how_many.get(len(told), f"{len(told)} of {len(rows)} arms are")
+    told = int((rows["holm"] < 0.05).sum())
+    verb = "is" if told == 1 else "are"
+    said = f"{told} of {len(rows)} arms {verb}" if told else "No arm is"
     theirs = headline.in_the_paper(rows["metric"].iloc[0], HEADLINE, arms.DAPO).values()
     beside = f" (the paper {', '.join(f'{value:+.1f}' for value in theirs)})" if theirs else ""
     return f"{said} told from plain DAPO; PR-FKL {gain:+.1f} points{beside}"
