@@ -232,7 +232,7 @@ def test_fig06_and_table2_show_every_checkpoint():
     short = fig06.jump(path("x", [0.1, 0.2]))
     assert short.empty and "no path long enough" in fig06.sentence(positions, short)
     assert fig06.finding(positions, fig06.jump(jumped)).endswith("; entropy jumps")
-    assert fig06.finding(positions, smooth).endswith("; entropy does not jump")
+    assert fig06.finding(positions, smooth).endswith("; no entropy jump")
     assert "jump" not in fig06.finding(positions, short) and fig06.claims(short) == ()
     assert verdicts(fig06.claims(fig06.jump(jumped))) == ["agrees"]
     assert verdicts(fig06.claims(smooth)) == ["differs"]

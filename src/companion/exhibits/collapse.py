@@ -43,7 +43,7 @@ def draw(metrics: pd.DataFrame, threshold: float) -> Figure:
         markersize=3,
         label="saved checkpoint, validation prompts",
     )
-    level(axes[0], threshold, "collapse threshold")
+    level(axes[0], threshold, "collapse threshold", at=0.01, under=True)
     axes[0].set(
         title="Entropy", xlabel="RL step", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None)
     )

@@ -50,8 +50,10 @@ def draw(positions: pd.DataFrame) -> Figure:
         rows = positions[positions["checkpoint"] == step]
         last = step == steps[-1]  # bands of all would hide the lines
         if last:
-            edges = rows["change_low"], rows["change_high"]
-            axis.fill_between(rows["position"], *edges, color=shade, alpha=0.3, linewidth=0)
+            axis.fill_between(
+                rows["position"], rows["change_low"], rows["change_high"], color=shade, alpha=0.3,
+                linewidth=0,
+            )  # fmt: skip
         axis.plot(
             rows["position"], rows["change"], color=shade, linewidth=2 if last else 0.8,
             label=f"step {step}" + (", 95% over prompts" if last else ""),
@@ -68,7 +70,7 @@ def draw(positions: pd.DataFrame) -> Figure:
     axis.set_ylabel("change of mean log-probability\nagainst the collapsed policy (nats)")
     below.set(xlabel="token position in the answer (0: the first)", ylim=(0, None))
     below.set_ylabel(f"answers,\nof {answers.iloc[0]}")
-    paper_line(axis, PAPER, "the paper:\nparting", upright=True)
+    paper_line(axis, PAPER, "the paper:\nlines part", upright=True)
     axis.set_xlim(-1, max(answers.index[-1], PAPER) + 5)
     legend_below(figure, [axis], 4, "checkpoint")
     return figure
@@ -109,7 +111,7 @@ def finding(positions: pd.DataFrame, found: pd.DataFrame) -> str:
     last = positions[positions["checkpoint"] == positions["checkpoint"].max()]
     most = last.loc[last["change"].idxmin()]
     change = Estimate(most["change"], most["change_low"], most["change_high"])
-    jumps = "" if found.empty else "; entropy jumps" if _jumps(found) else "; entropy does not jump"
+    jumps = "" if found.empty else "; entropy jumps" if _jumps(found) else "; no entropy jump"
     return (
         f"Token {most['position']:.0f} changes most: {change:+.2f} nats of log-probability{jumps}"
     )

@@ -65,7 +65,7 @@ def draw(paths: pd.DataFrame, gate: float | None = None) -> Figure:
 
 
 def _growth(paths: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
-    """The base policy's steps with their entropy; does it grow less than a collapsed one's, relatively?"""
+    """The base policy's steps with their entropy, and whether a collapsed one's grows by more times."""
     each = {
         name: rows.dropna(subset=["token_entropy"]).set_index("step")
         for name, rows in paths.sort_values("step").groupby("run")

@@ -102,8 +102,8 @@ def draw(dynamics: pd.DataFrame) -> Figure:
         ha="right", va="top", fontsize=SMALL, color=COLOURS[HEADLINE],
     )  # fmt: skip
     # One tick says it; where no step is without a gradient, none is explained.
-    ticks = axes[1:2] if (dynamics["grad_norm"] == 0).any() else []
-    legend_below(figure, [axes[0], *ticks], 4)
+    explained = axes[:2] if (dynamics["grad_norm"] == 0).any() else axes[:1]
+    legend_below(figure, explained, 4)
     return figure
 
 

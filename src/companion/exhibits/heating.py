@@ -64,7 +64,7 @@ def draw(metrics: pd.DataFrame, arm: str, threshold: float, target: float | None
         linewidth=1,
         label="swift's log: training rollouts",
     )
-    level(axes[0], threshold, "gate: collapsed below")
+    level(axes[0], threshold, "gate: collapsed below", under=True)
     if target:
         level(axes[0], target, "stop: recovered above", at=0.01)
     axes[0].set(title="Entropy", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))

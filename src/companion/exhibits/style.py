@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -157,7 +157,7 @@ def _line(
     )
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int, title: str = "") -> None:
+def legend_below(figure: Figure, axes: Iterable[Axes], columns: int, title: str = "") -> None:
     """One legend of these axes under the figure, where no data are; each label once."""
     handles = {
         label: handle
@@ -208,7 +208,7 @@ def entropy_line(axis: Axes, rows: pd.DataFrame, color: str, label: str, **style
         alpha=0.15,
         linewidth=0,
     )
-    look = {"marker": "o", "markersize": 3, "color": color, "label": label} | style
+    look: dict[str, Any] = {"marker": "o", "markersize": 3, "color": color, "label": label} | style
     axis.plot(rows["step"], rows["token_entropy"], **look)
     axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
