@@ -88,6 +88,50 @@ def test_the_sentence_follows_the_measurements():
     assert said.endswith("tells none from 0.")
 
 
+def claims(monkeypatch, right, seeds=SEEDS):
+    """The headline's claims on these samples, with RR as a third arm that is plain DAPO again."""
+    monkeypatch.setattr(headline, "places", lambda _: SUITES)
+    monkeypatch.setattr(headline.tasks, "suites", lambda _: SUITES["in distribution"])
+    rows = samples(right)
+    rr = rows[rows["label"] == arms.DAPO].assign(label="+DAPO w/ RR")
+    rows = pd.concat([rows, rr], ignore_index=True)
+    return headline.claims(params.load("laptop"), rows[rows["seed"].isin(seeds)])
+
+
+def test_the_headlines_claims_follow_the_measurements(monkeypatch):
+    better, than_rr = claims(monkeypatch, gains_two_points)
+    assert better.here == "+25.0 [+25.0, +25.0] points (avg@8)" == than_rr.here
+    assert better.paper == "+2.06 (4B), +2.33 (8B) points of accuracy"
+    assert than_rr.paper == "+0.60 (4B), +0.67 (8B) points of accuracy"
+    assert better.verdict == than_rr.verdict == "agrees"
+    same = claims(monkeypatch, lambda *_: 2)
+    assert [claim.verdict for claim in same] == ["differs", "differs"]
+    noisy = claims(monkeypatch, lambda label, seed, _: 2 + (seed % 3 - 1 if "FKL" in label else 0))
+    assert [claim.verdict for claim in noisy] == ["open", "open"]
+
+
+def test_the_headlines_claim_is_what_fig_a_says(monkeypatch):
+    """Of several seeds; of one it is the bootstrap over problems, which is narrower."""
+
+    def uneven(label, seed, _):
+        return 2 + (seed % 3 if "FKL" in label else 0)
+
+    table, _ = decided.against(samples(uneven), SUITES, "+DAPO")
+    gain, _ = decided.of(table, "+DAPO w/ PR-FKL", "in distribution", "avg@8")
+    assert claims(monkeypatch, uneven)[0].here == f"{gain:+.1f} points (avg@8)"
+    assert claims(monkeypatch, uneven, seeds=[1])[0].here == "+12.5 [+12.5, +12.5] points (avg@8)"
+
+
+def test_fig_as_finding_counts_the_arms_that_are_told():
+    table, _ = decided.against(samples(gains_two_points), SUITES, "+DAPO")
+    assert figA.finding(table) == (
+        "1 of 1 arms is told from plain DAPO; PR-FKL +25.0 [+25.0, +25.0] points (the paper "
+        "+2.1, +2.3)"
+    )
+    table, _ = decided.against(samples(lambda *_: 2), SUITES, "+DAPO")
+    assert figA.finding(table).startswith("No arm is told from plain DAPO; PR-FKL +0.0 [")
+
+
 def test_of_one_seed_nothing_is_decided(monkeypatch):
     rows = samples(gains_two_points)
     monkeypatch.setattr(headline, "samples", lambda _: rows[rows["seed"] == 1])
@@ -101,6 +145,8 @@ def test_every_seed_is_drawn():
         "avg@8, in distribution", "avg@8, out of distribution",
         "pass@8, in distribution", "pass@8, out of distribution",
     ]  # fmt: skip
+    diamonds = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert [line.get_xdata().round(2).tolist() for line in diamonds] == [[2.06, 2.33]]
     drawn = [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "|"]
     assert [len(x) for x in drawn] == [len(SEEDS)] and arms.DAPO not in set(table["policy"])
 
@@ -140,8 +186,13 @@ def test_rivals_stand_beside_the_studys_arms(monkeypatch):
     monkeypatch.setattr(figD.collect, "samples", lambda _: more)
     evidence = Evidence(pd.DataFrame({"seed": SEEDS, "role": "rival_ends", "run": None}))
     shown = figD.make(params.load("laptop"), evidence)
+    # Six seeds reach 2 / 64, which two arms double.
     assert "On the 6 seeds" in shown.sentence
     assert "avg@8 in distribution beside plain DAPO: PR-FKL +25.0 [" in shown.sentence
     assert "entropy bonus 0.01 +0.0 [" in shown.sentence
     labels = [label.get_text() for label in shown.figure.axes[0].get_yticklabels()]
     assert labels == ["PR-FKL", "entropy bonus 0.01"]
+    assert (
+        shown.finding
+        == "PR-FKL ends highest, not told from plain DAPO: +25.0 [+25.0, +25.0] points"
+    )

@@ -44,6 +44,10 @@ from companion.study.roles import Evidence
 SMOKE = params.load("smoke")
 
 
+def verdicts(claims):
+    return [claim.verdict for claim in claims]
+
+
 def path(name, entropies, norms=None):
     steps = len(entropies)
     return pd.DataFrame(
@@ -83,10 +87,16 @@ def cka(least=0.9995):
 
 def test_fig03_names_the_least_alike_layer_and_holds_it_against_the_paper():
     figure = fig03.draw(cka(), "2 parts")
-    assert "range over 2 parts" in figure.axes[2].get_legend_handles_labels()[1]
+    assert "range over 2 parts" in figure.axes[1].get_legend_handles_labels()[1]
     said = fig03.sentence(cka(), "2 parts")
     assert "layer 2 with an unbiased CKA of 0.9995 (0.9995 to 0.9995 over 2 parts), above" in said
     assert "below the paper's bound of 0.999" in fig03.sentence(cka(0.99), "2 parts")
+    assert fig03.finding(cka()).endswith(
+        "CKA 0.9995 [0.9995, 0.9995], above the paper's bound of 0.999"
+    )
+    assert "below the paper's bound" in fig03.finding(cka(0.99))
+    assert verdicts(fig03.claims(cka())) == ["agrees"]
+    assert verdicts(fig03.claims(cka(0.99))) == ["differs"]
 
 
 def test_fig03_calls_the_five_suites_of_0_1_0_by_their_name():
@@ -108,6 +118,9 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
                 "value": 50 - s,
                 "low": 48 - s,
                 "high": 52 - s,
+                "change": -s,
+                "change_low": -s - 1,
+                "change_high": -s + 1,
             }
             for kind in ("in-domain", "out of distribution")
             for s in (0, 3, 6)
@@ -115,12 +128,37 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
     )
     figure = fig04.draw(along, path("x", [0.1, 0.2, 0.3]))
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles == ["Accuracy, in-domain", "Accuracy, out of distribution", "Entropy"]
+    assert titles == [
+        "In-domain: 50.0% at step 0", "Out of distribution: 50.0% at step 0", "Entropy",
+    ]  # fmt: skip
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0, -3, -6]
     lost, kept = Estimate(-6, -8, -4), Estimate(-1, -2, 1)
     said = fig04.sentence(along, {"in-domain": lost, "out of distribution": kept})
     assert "in-domain by -6.0 [-8.0, -4.0] points (which leaves out 0), from 50.0%" in said
     assert "out of distribution by -1.0 [-2.0, +1.0] points (which holds 0), from 50.0%" in said
     assert "out of distribution" not in fig04.sentence(along, {"in-domain": kept})  # left out
+
+
+def test_fig04_says_whether_accuracy_is_kept_and_claims_it_only_where_it_could_be_lost():
+    along = pd.DataFrame(
+        {"step": [0, 6], "suites": fig04.OUT, "metric": "avg@8", "value": [50, 40]}
+    )
+    lost, kept, wide = Estimate(-6, -8, -4), Estimate(0, -1, 1), Estimate(-1, -4, 2)
+    said = {
+        name: fig04.finding(along, {fig04.OUT: change})
+        for name, change in (("lost", lost), ("kept", kept), ("wide", wide))
+    }
+    assert said["lost"].startswith(
+        "Reheating costs out of distribution accuracy: -6.0 [-8.0, -4.0]"
+    )
+    assert "leaves out of distribution accuracy as it was" in said["kept"]
+    assert "may cost" in said["wide"]
+    changes = [{fig04.OUT: change} for change in (lost, kept, wide)]
+    found = [verdicts(fig04.claims(along, change)) for change in changes]
+    assert found == [["differs"], ["agrees"], ["open"]]
+    nothing = along.assign(value=[0.8, 0.4])
+    assert verdicts(fig04.claims(nothing, {fig04.OUT: Estimate(-0.4, -1, 0)})) == ["open"]
+    assert fig04.claims(along, {"in-domain": lost}) == ()
 
 
 def test_fig05_counts_every_token():
@@ -148,6 +186,10 @@ def test_fig05_counts_every_token():
     assert "nats, which holds the paper's 0.002; the median" in fig05.sentence(tokens)
     far = tokens.assign(kl=tokens["kl"] + 1)
     assert "which leaves out the paper's 0.002" in fig05.sentence(far)
+    assert verdicts(fig05.claims(tokens)) == ["agrees"]
+    assert verdicts(fig05.claims(far)) == ["differs"]
+    assert fig05.finding(tokens).endswith("nats of KL, about as the paper's 0.002")
+    assert fig05.finding(far).endswith("5e+02 times the paper's 0.002")
 
 
 def answers():
@@ -171,11 +213,13 @@ def answers():
 def test_fig06_and_table2_show_every_checkpoint():
     positions = branching.by_position(answers(), least=10, resamples=50)
     figure = fig06.draw(positions)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
-        "collapsed",
-        "step 4",
-        "step 8",
-    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "step 4", "step 8, 95% over prompts",
+    ]  # fmt: skip
+    last = positions[positions["checkpoint"] == 8].set_index("position")
+    first = positions[positions["checkpoint"] == 0].set_index("position")
+    assert np.allclose(last["change"], last["value"] - first["value"])
+    assert first["change"].eq(0).all() and (last["change_low"] < last["change_high"]).all()
     summary = branching.summary(answers(), resamples=50)
     assert "token 20.0 [20.0, 20.0] before and 12.0 [12.0, 12.0] after reheating, earlier" in (
         table2.sentence(summary)
@@ -188,6 +232,28 @@ def test_fig06_and_table2_show_every_checkpoint():
     assert "no jump of entropy is detected" in fig06.sentence(positions, smooth)
     short = fig06.jump(path("x", [0.1, 0.2]))
     assert short.empty and "no path long enough" in fig06.sentence(positions, short)
+    assert fig06.finding(positions, fig06.jump(jumped)).endswith("; entropy jumps")
+    assert fig06.finding(positions, smooth).endswith("; no entropy jump")
+    assert "jump" not in fig06.finding(positions, short) and fig06.claims(short) == ()
+    assert verdicts(fig06.claims(fig06.jump(jumped))) == ["agrees"]
+    assert verdicts(fig06.claims(smooth)) == ["differs"]
+    assert verdicts(fig06.claims(smooth.assign(**{fig06.SHARE: 40}))) == ["open"]
+
+
+def test_fig06_shades_between_the_positions_at_which_many_answers_end():
+    reach = pd.Series([10, 10, 5, 5, 5, 2], index=range(6))
+    assert fig06.ends(reach) == [2, 5] and fig06.ends(reach[:2]) == []
+
+
+def test_table2_judges_the_fork_by_its_paired_change():
+    earlier = branching.fork_change(answers(), resamples=50)
+    assert earlier == Estimate(pytest.approx(-40), pytest.approx(-40), pytest.approx(-40))
+    summary = branching.summary(answers(), resamples=50)
+    [claim] = table2.claims(summary, earlier)
+    assert claim.here == "at token 12.0 instead of 20.0 (-40 [-40, -40]%)"
+    assert claim.paper == "at token 49.7 instead of 61.7 (-19%)" and claim.verdict == "agrees"
+    assert verdicts(table2.claims(summary, Estimate(10, -3, 27))) == ["differs"]
+    assert verdicts(table2.claims(summary, Estimate(-5, -25, 15))) == ["open"]
 
 
 def test_fig07_compares_directions_under_both_optimizers():
@@ -199,8 +265,10 @@ def test_fig07_compares_directions_under_both_optimizers():
             path("RKL, SGD", [0.1, 0.11, 0.12]),
         ]
     )
-    figure = fig07.draw(both)
-    assert [len(axis.lines) for axis in figure.axes] == [2, 2, 2, 2]
+    figure = fig07.draw(both, {"AdamW": 1e-5, "SGD": 0.5}, 0.2)
+    assert [len(axis.lines) for axis in figure.axes] == [3, 3, 2, 2]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert "learning rate 1e-05" in figure.axes[0].get_title()
     assert "both recover (2 steps forward, 1 reverse)" in fig07.sentence(both, 0.2)
     assert "not both recover" in fig07.sentence(both, 0.25)
     sentence = fig07.sentence(both, None)
@@ -209,6 +277,15 @@ def test_fig07_compares_directions_under_both_optimizers():
     longer = pd.concat([both, path("RKL, AdamW", [0.1, 0.2, 0.3], [2.0, 5.0])])
     longer = longer.drop_duplicates(["run", "step"], keep="last")
     assert "0.80 to 2.00 times reverse KL's over 2 common steps" in fig07.sentence(longer, None)
+    assert fig07.finding(both, 0.2).endswith(
+        "2.00 to 2.00 times reverse KL's; by AdamW both recover"
+    )
+    assert fig07.finding(both, 0.25).endswith("not both recover")
+    assert verdicts(fig07.claims(both, 0.2)) == ["agrees", "agrees"]
+    assert verdicts(fig07.claims(both, 0.25)) == ["agrees", "differs"]
+    assert verdicts(fig07.claims(longer, None)) == ["open"]
+    smaller = both.assign(grad_norm=both["grad_norm"].where(both["run"] != "FKL, AdamW", 1.0))
+    assert verdicts(fig07.claims(smaller, 0.2)) == ["differs", "agrees"]
 
 
 def test_fig08_says_how_far_tau_matters():
@@ -228,31 +305,50 @@ def test_fig08_says_how_far_tau_matters():
             for d, c, r in (("forward", 0.9, 0.25), ("reverse", 1.0, 3.7))
         ]
     )
-    paths, distances, ratios = fig08.draw(runs, pairs).axes
+    paths, apart, distances, ratios = fig08.draw(runs, pairs).axes
     assert len(paths.lines) == 2
+    drawn = [line.get_ydata() for line in apart.lines if line.get_marker() == "o"]
+    assert np.allclose(drawn, [[0, -15], [0, 15]])  # millinats
+    assert [line.get_ydata()[0] for line in apart.lines[2:]] == [-5, 5]  # 0.01 nats apart
     # A distance of 0 has no bar to see, so it is written.
     assert [text.get_text() for text in distances.texts] == ["0.1", "0"]
     assert [text.get_text() for text in ratios.texts] == ["0.2", "3.7"]
     sentence = fig08.sentence(runs, pairs)
     assert "Over the 1 steps" in sentence and "at most 0.030" in sentence
     assert "at least 0.900" in sentence and "up to 4.0 times" in sentence
+    assert fig08.finding(runs).startswith(
+        "The teacher's τ matters: 1.1 to 1.5 differ by at most 0.030"
+    )
+    close = runs.assign(token_entropy=0.1 + runs["token_entropy"] / 10)
+    assert fig08.finding(close).startswith("The teacher's τ hardly matters")
+    assert verdicts(fig08.claims(runs)) == ["differs"]
+    assert verdicts(fig08.claims(close)) == ["agrees"]
 
 
 def test_fig09_to_fig11_draw_their_runs():
     forced = pd.concat([path("base", [0.2, 0.4, 0.9], [1.0, 3.0]), path("collapsed", [0.1, 0.1])])
-    assert len(fig09.draw(forced).axes[0].lines) == 2
+    figure = fig09.draw(forced, 0.15)
+    assert len(figure.axes[0].lines) == 3 and figure.axes[0].lines[2].get_ydata()[0] == 0.15
+    assert figure.axes[1].lines[2].get_xdata()[0] == 9  # the paper's
     said = fig09.sentence(forced)
     assert "norm from 1.000 to 3.000 (4.50 and 3.00 times)" in said
     long = path("long", [0.1, 0.11, 0.12, 0.5, 1.0])
-    assert fig10.draw(long, 0.12).axes[1].get_title() == "Its beginning"
+    figure = fig10.draw(long, 0.12, 256)
+    assert figure.axes[1].get_title() == "Its beginning"
+    assert "256 answers a step" in figure.axes[0].get_title()
+    [paper] = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    assert paper.get_xydata().tolist() == [[16, 0.15], [31, 2.5]]
     assert "recovery value at step 2, grows 44.0 times" in fig10.sentence(long, 0.12)
     for recovery in (2.0, None):
         assert "does not reach the recovery value, and is 1.00 nats" in fig10.sentence(
             long, recovery
         )
-        assert len(fig10.draw(long, recovery).axes) == 2
+        assert len(fig10.draw(long, recovery, 256).axes) == 2
     there = paths(reheated=[0.1, 0.15], cooled=[0.15, 0.12, 0.1])
-    line = fig11.draw(there, 0.1).axes[0].lines[1]
+    figure = fig11.draw(there, 0.1, (1.2, 1 / 1.2))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["reheating, τ = 1.2", "cooling, τ = 0.83"]
+    line = figure.axes[0].lines[1]
     assert list(line.get_xdata()) == [1, 2, 3]  # cooling goes on where reheating ended
     assert "from 0.150 to 0.100 nats" in fig11.sentence(there) and "a fall as" in fig11.sentence(
         there
@@ -260,6 +356,32 @@ def test_fig09_to_fig11_draw_their_runs():
     assert "no fall as in the paper" in fig11.sentence(
         paths(reheated=[0.1, 0.15], cooled=[0.15, 0.3])
     )
+
+
+def test_fig09_to_fig11_judge_what_entropy_does():
+    collapsed = path("collapsed", [0.1, 0.15, 0.2])
+    for entropies, verdict, said in (
+        ([0.2, 0.3, 0.4], "agrees", "runs away: 0.200 to 0.400"),
+        ([0.2, 0.2, 0.21], "differs", "does not run away: 0.200 to 0.210"),
+    ):
+        forced = pd.concat([path("base", entropies), collapsed])
+        assert verdicts(fig09.claims(forced)) == [verdict] and said in fig09.finding(forced)
+    slower = pd.concat([path("base", [0.2, 0.25, 0.3]), path("collapsed", [0.1, 0.11, 0.12])])
+    assert verdicts(fig09.claims(slower)) == ["open"]  # faster than the collapsed one, not doubled
+    slow = path("long", [0.1 * 1.03**step for step in range(40)])  # 1.56-fold in 15 steps
+    fast = path("long", [0.1 * 1.2**step for step in range(40)])  # 15-fold
+    assert verdicts(fig10.claims(slow)) == ["differs"]
+    assert verdicts(fig10.claims(fast)) == ["agrees"]
+    assert fig10.claims(slow)[0].here.startswith("at most 1.6-fold in as many steps; 0.32 [")
+    assert "does not explode: 0.32 nats at step 39" in fig10.finding(slow)
+    assert "entropy explodes" in fig10.finding(fast)
+    for cooled, verdict, said in (
+        ([0.15, 0.1], "agrees", "A low τ cools the policy: 0.150 to 0.100"),
+        ([0.15, 0.14], "open", "does not cool it"),
+        ([0.15, 0.2], "differs", "does not cool it"),
+    ):
+        there = paths(reheated=[0.1, 0.15], cooled=cooled)
+        assert verdicts(fig11.claims(there)) == [verdict] and said in fig11.finding(there)
 
 
 def test_fig12_shows_every_layer_and_the_whole():
@@ -279,6 +401,16 @@ def test_fig12_shows_every_layer_and_the_whole():
     )
     assert len(fig12.draw(moved).axes) == 4
     assert "cosine is -0.80" in fig12.sentence(moved) and "no interval" in fig12.sentence(moved)
+    assert fig12.finding(moved) == (
+        "Cooling retraces reheating: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"
+    )
+    assert verdicts(fig12.claims(moved)) == ["agrees", "agrees"]
+    elsewhere = moved.assign(projection=0.1, residual_ratio=1.2)
+    assert verdicts(fig12.claims(elsewhere)) == ["differs", "differs"]
+    assert "does not retrace reheating" in fig12.finding(elsewhere)
+    # What the text lost of the paper's four numbers follows from the two that it has.
+    assert fig12.PAPER["cosine"] == pytest.approx(-0.88, abs=0.005)
+    assert fig12.PAPER["norm_ratio"] == pytest.approx(1.015, abs=0.005)
 
 
 def test_fig13_keeps_the_arms_apart():
@@ -297,12 +429,41 @@ def test_fig13_keeps_the_arms_apart():
             for arm, first in (("Collapsed", 0), ("+DAPO", 12), ("+DAPO w/ PR-FKL", 12))
         ]
     )
-    assert fig13.draw(dynamics).axes[0].get_legend_handles_labels()[1] == [
-        "until the arms part",
-        "+DAPO",
-        "+DAPO w/ PR-FKL",
-    ]
+    figure = fig13.draw(dynamics)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "until the arms part", "+DAPO", "+DAPO w/ PR-FKL",
+    ]  # fmt: skip
+    assert figure.axes[2].texts[-1].get_text() == "reheating:\n0.90 to 0.90"
     assert "1.0 times its median" in fig13.sentence(dynamics)
+
+
+def test_fig13_is_open_on_what_so_few_steps_of_one_seed_cannot_say():
+    def steps(plain, hot, count=30):
+        arms = {"Collapsed": [0.9] * count, "+DAPO": plain, "+DAPO w/ PR-FKL": hot}
+        return pd.concat(
+            pd.DataFrame({"arm": arm, "step": range(first, first + count), "reward": rewards})
+            for first, (arm, rewards) in zip((0, count, count), arms.items(), strict=True)
+        )
+
+    stable, falls = [0.9] * 30, [0.9] * 15 + [0.5] * 15
+    regained = [0.2] * 11 + [0.95] * 19
+    found = {
+        "stable": fig13.claims(steps(stable, regained)),
+        "falls": fig13.claims(steps(falls, regained)),
+        "both fall": fig13.claims(steps(falls, falls)),
+        "long": fig13.claims(steps([0.9] * 120, [0.9] * 120, 120)),
+    }
+    assert {name: verdicts(claims) for name, claims in found.items()} == {
+        "stable": ["open", "open"],
+        "falls": ["agrees", "agrees"],
+        "both fall": ["agrees", "differs"],
+        "long": ["differs", "open"],
+    }
+    assert fig13.finding(steps(stable, regained), 64) == (
+        "On 64 prompts plain RL stays stable; reheating takes reward to 0.20, regained in 11 steps"
+    )
+    said = fig13.finding(steps(falls, [0.2] * 30), 64)
+    assert "loses its reward" in said and said.endswith("to 0.20, not regained")
 
 
 def test_fig13_shows_the_steps_without_a_gradient():
@@ -321,7 +482,9 @@ def test_fig13_shows_the_steps_without_a_gradient():
             for arm, shift in (("Collapsed", 1), ("+DAPO", 0), ("+DAPO w/ PR-FKL", 1))
         ]
     )
-    lines = fig13.draw(dynamics).axes[1].lines
+    figure = fig13.draw(dynamics)
+    assert "no gradient: all groups agree" in [t.get_text() for t in figure.legends[0].get_texts()]
+    lines = figure.axes[1].lines
     assert [list(line.get_xdata()) for line in lines if line.get_marker() == "|"] == [
         [],
         [1, 3],
@@ -389,6 +552,10 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
     assert table.loc["RL", "hours of steps"] == pytest.approx(9 / 3600)
     assert table.loc["RL", "hours in all"] == pytest.approx(40 / 3600)
     assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(100 * 8 / 9)
+    [claim] = table6.claims(table)
+    assert claim.verdict == "differs" and claim.here.startswith("89% of RL's time")
+    less = table.assign(**{"share of RL (%)": [np.nan, 17.0]})
+    assert verdicts(table6.claims(less)) == ["agrees"]
 
 
 def test_the_sentence_on_the_ood_suite_starts_from_the_base_and_shows_the_seeds():

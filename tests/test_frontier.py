@@ -159,10 +159,12 @@ def test_seeds_with_other_problems_are_refused(policies):
 
 
 def test_the_sentence_follows_the_data(place):
-    said = figC.make(PROFILE, evidence(made(place))).sentence
+    shown = figC.make(PROFILE, evidence(made(place)))
+    said = shown.sentence
     assert (
         "At 0.160 nats, which PR-FKL reached, avg@4 in distribution changes from 75.0% by " in said
     )
+    assert shown.finding.startswith("At 0.160 nats merging gains on scaling: +15.0 [")
     assert "-15.0 [-24.0, -5.9] (scaling)" in said and "+0.0 [+0.0, +0.0] (merging) points" in said
     assert "pass@4 out of distribution changes from 0.0% by +0.0 [+0.0, +0.0] (scaling)" in said
     assert "(the base has 100.0%)" in said

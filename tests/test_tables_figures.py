@@ -16,10 +16,12 @@ from companion.exhibits import (
     learning,
     limits,
     ood,
+    reheating,
     style,
     table3,
     text,
 )
+from companion.statistics import Estimate
 from companion.study import arms, roles
 from companion.study.roles import Evidence
 
@@ -217,8 +219,11 @@ def dynamics(seeds):
 def test_fig02_draws_every_arm_once_and_a_band_over_seeds(seeds):
     figure = fig02.draw(dynamics(seeds), 0.1, 0.15)
     rising, falling, reward, entropy = figure.axes
-    assert len(rising.lines) == len(seeds) and len(falling.lines) == len(seeds) + 2
-    assert len(reward.lines) == len(arms.ARMS) and len(entropy.lines) == len(arms.ARMS) + 2
+    stops = [line for line in rising.lines if line.get_marker() == "X"]
+    assert len(stops) == len(seeds) and {line.get_xdata()[0] for line in stops} == {20}
+    # Of rewards the raw line lies under the smoothed one; beside entropy's are the levels.
+    assert len(rising.lines) == 3 * len(seeds) and len(falling.lines) == 2 * len(seeds) + 4
+    assert len(reward.lines) == 2 * len(arms.ARMS) and len(entropy.lines) == len(arms.ARMS) + 2
     assert len(reward.collections) == (len(arms.ARMS) if len(seeds) > 1 else 0)
     assert "nats" in entropy.get_ylabel()
 
@@ -234,10 +239,30 @@ def test_fig02_counts_the_arms_steps_from_each_seeds_own_collapse():
 def test_fig02_draws_no_reward_before_it_was_earned():
     """The line starts at the first step's own reward: 0.679 for PR-FKL, which 0.1.0 drew as 0.738."""
     steps = dynamics((1,))
-    line = fig02.draw(steps, 0.1, 0.15).axes[2].lines[0]
+    line = fig02.draw(steps, 0.1, 0.15).axes[2].lines[1]
     first = steps[steps["arm"] == arms.ARMS[0]]["reward"]
     assert line.get_ydata()[0] == first.iloc[0]
     assert line.get_ydata()[14] == pytest.approx(first.iloc[5:15].mean())
+
+
+def test_fig02_judges_the_collapse_and_the_reward_after_it():
+    steps = dynamics((1, 2))  # until 0.3 / 20 nats
+    hot = steps["arm"] == "+DAPO w/ PR-FKL"
+    plain = steps.loc[steps["arm"] == arms.DAPO, "reward"].to_numpy()
+
+    def judged(shift, collapse):
+        steps.loc[hot, "reward"] = plain + shift
+        found = fig02.claims(steps, collapse)
+        return [claim.verdict for claim in found], fig02.finding(steps)
+
+    assert judged(0.1, 0.02)[0] == ["agrees", "agrees"]
+    verdicts, said = judged(-0.1, 0.01)
+    assert verdicts == ["differs", "differs"] and said.endswith("its reward is lower")
+    late = (steps["seed"] == 2) & (steps["arm"] == "Collapsed")
+    steps.loc[late, "token_entropy"] += 0.1
+    verdicts, said = judged(0, 0.02)
+    assert verdicts == ["open", "open"] and said.endswith("rewards are not told apart")
+    assert said.startswith("When RL ends PR-FKL has 0.015 nats and plain DAPO 0.015;")
 
 
 def test_fig02_says_for_how_long_rr_and_pr_scale_are_the_same():
@@ -288,12 +313,29 @@ def test_what_rl_adds_is_against_the_policy_that_it_started_from():
     said = learning.sentence(table, 50)
     assert "RL adds +25.0 [" in said and "50 further steps of plain DAPO add +25.0 [" in said
     assert "+11.75 and +7.34 (4B) and +16.41 and +16.57 (8B)" in said
+    [claim] = learning.claims(table)
+    assert claim.paper == "+11.75 (4B), +16.41 (8B) points of accuracy"
+    assert claim.here == "+25.0 [+25.0, +25.0] points (avg@4)" and claim.verdict == "agrees"
+    lost = learning.table(frame.replace({"Base": "Collapsed", "Collapsed": "Base"}), SUITES, 50)
+    assert learning.claims(lost)[0].verdict == "differs"
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [((-0.5, -1, 0), "agrees"), ((-10, -13, -7), "differs"), ((-1, -3, 1), "open")],
+)
+def test_reheating_is_free_only_if_it_is_shown_to_be(change, verdict):
+    cost = pd.DataFrame({"avg@8": [Estimate(*change)]}, index=["PR-FKL"])
+    [claim] = reheating.claims(cost)
+    assert claim.verdict == verdict and claim.here.endswith("points (avg@8)")
 
 
 def test_fig1_marks_each_gain_with_its_interval(tmp_path):
     rates = {arm: 0.25 + 0.25 * (i % 3) for i, arm in enumerate(arms.ARMS)}
     gains = accuracy.gains(samples(rates), SUITES, against=arms.DAPO)
     figure = fig01.draw(gains, 1.2)
+    papers = [line for line in figure.axes[2].lines if line.get_marker() == "D"]
+    assert [line.get_ydata().tolist() for line in papers] == []  # of avg@4 it has none
     assert [t.get_text() for t in figure.axes[2].get_yticklabels()] == [
         arm.removeprefix("+DAPO w/ ") for arm in arms.ARMS[1:]
     ]

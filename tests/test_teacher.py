@@ -95,6 +95,10 @@ def test_the_sentence_follows_the_measurements():
          "part live": [0.56, 0.44], "part frozen": [1.0, 0.0]}
     )  # fmt: skip
     said = figB.sentence(paths, {"base": 0.27, "past": 0.115}, costs, bins)
+    assert figB.finding(paths, {"past": 0.115}) == (
+        "A live teacher runs past the frozen one's fixed point: 0.250 nats beside 0.100"
+    )
+    assert "does not run past" in figB.finding(paths, {"past": 0.25})
     assert "4 steps from the base policy, nothing stopping them, end at 1.000 nats" in said
     assert "0.500 with the frozen one, whose fixed point has 0.270" in said
     assert "change avg@8 by -9.2 [-10.0, -8.4] and -0.6 [-1.4, +0.2] points" in said

@@ -96,22 +96,62 @@ def _over_prompts(
     return ratio_of_sums(sums["value"].to_numpy(float), sums["weight"].to_numpy(float), resamples)
 
 
+def fork_change(answers: pd.DataFrame, resamples: int = 2000) -> Estimate:
+    """By how many percent the fork position of `summary` changes from the first checkpoint to the last.
+
+    The same resampled prompts enter both.
+    """
+    forked = answers.dropna(subset=["fork_position"])
+    prompts, steps = np.unique(answers["prompt"]), sorted(answers["checkpoint"].unique())
+    first, last = (
+        _resampled(rows["fork_position"], rows["prompt"], prompts, resamples)
+        for rows in (forked[forked["checkpoint"] == steps[end]] for end in (0, -1))
+    )
+    return _estimate(100 * (last / first - 1))
+
+
+def _resampled(
+    values: pd.Series, prompt: pd.Series, prompts: np.ndarray, resamples: int
+) -> np.ndarray:
+    """The mean of `values` over all `prompts`, then over each resampling of them, always the same."""
+    answers = pd.DataFrame({"prompt": prompt, "value": values, "count": 1})
+    sums = answers.groupby("prompt").sum().reindex(prompts, fill_value=0)
+    shares = np.full(len(prompts), 1 / len(prompts))
+    times = np.random.default_rng(0).multinomial(len(prompts), shares, size=resamples)
+    times = np.vstack([np.ones(len(prompts)), times])
+    with np.errstate(invalid="ignore"):  # a resample that nobody reaches says nothing
+        means: np.ndarray = (times @ sums["value"].to_numpy(float)) / (
+            times @ sums["count"].to_numpy(float)
+        )
+    return means
+
+
+def _estimate(drawn: np.ndarray) -> Estimate:
+    """Of a value and its resamplings."""
+    low, high = np.nanpercentile(drawn[1:], [2.5, 97.5])
+    return Estimate(float(drawn[0]), float(low), float(high))
+
+
 def by_position(answers: pd.DataFrame, least: int = 30, resamples: int = 500) -> pd.DataFrame:
     """Fig. 6: mean log-probability (nats) of the tokens at each position, a row a position.
 
     Only answers that reach a position count there; positions that fewer than `least` answers
     of any checkpoint reach are left out, so that all checkpoints show the same ones. Columns
-    checkpoint, position (from 0), answers, value, low, high: 95% over resampled prompts.
+    checkpoint, position (from 0), answers, value, low, high: 95% over resampled prompts; and the
+    difference from the first checkpoint, prompts resampled together: change, change_low, change_high.
     """
-    rows = []
+    rows: list[dict[str, float]] = []
+    prompts = np.unique(answers["prompt"])
+    first: dict[float, np.ndarray] = {}
     for step, rollouts in answers.groupby("checkpoint"):
         long = rollouts[["prompt", "log_probs"]].explode("log_probs")
         long["position"] = long.groupby(level=0).cumcount()
         for position, tokens in long.groupby("position"):
             if len(tokens) >= least:
-                estimate = _over_prompts(
-                    tokens["log_probs"].astype(float), 1, tokens["prompt"], resamples
-                )
+                nats = tokens["log_probs"].astype(float)
+                estimate = _over_prompts(nats, 1, tokens["prompt"], resamples)
+                drawn = _resampled(nats, tokens["prompt"], prompts, resamples)
+                moved = _estimate(drawn - first.setdefault(position, drawn))
                 rows.append(
                     {
                         "checkpoint": step,
@@ -120,6 +160,9 @@ def by_position(answers: pd.DataFrame, least: int = 30, resamples: int = 500) ->
                         "value": estimate.value,
                         "low": estimate.low,
                         "high": estimate.high,
+                        "change": moved.value,
+                        "change_low": moved.low,
+                        "change_high": moved.high,
                     }
                 )
     if not rows:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from companion.exhibits import files
 from companion.exhibits.exhibit import Shown
-from companion.exhibits.style import canvas
+from companion.exhibits.style import canvas, legend_below, level
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -26,7 +26,7 @@ def draw(metrics: pd.DataFrame, threshold: float) -> Figure:
             and token_entropy (nats, of saved checkpoints; NaN between them).
         threshold: nats below which the policy counts as collapsed.
     """
-    figure, axes = canvas(1, 2, figsize=(9, 3.2))
+    figure, axes = canvas(1, 2, figsize=(10, 3.6))
     measured = metrics.dropna(subset=["token_entropy"])
     axes[0].plot(
         metrics["step"],
@@ -43,11 +43,11 @@ def draw(metrics: pd.DataFrame, threshold: float) -> Figure:
         markersize=3,
         label="saved checkpoint, validation prompts",
     )
-    axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="collapse threshold")
+    level(axes[0], threshold, "collapse threshold", at=0.01, under=True)
     axes[0].set(
         title="Entropy", xlabel="RL step", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None)
     )
-    axes[0].legend(fontsize=8)
+    legend_below(figure, [axes[0]], 2)
     axes[1].plot(metrics["step"], metrics["reward"], color="black", linewidth=1)
     axes[1].set(title="Training reward", xlabel="RL step", ylabel="mean score of a step's rollouts")
     return figure

@@ -62,6 +62,8 @@ class Shown:
     """The table as page and notebook show it; None: `text.show`."""
     note: str = ""
     """What a reader of the table must know; under it."""
+    finding: str = ""
+    """The figure's finding in a line, also its title; from the measurements. A table has none."""
     sentence: str = ""
     """What was measured, beside what the paper reports; written from the measurements."""
     widget: Widget | None = None
@@ -113,7 +115,7 @@ class Exhibit:
     make: Callable[[Profile, Evidence], Shown | None]
     """Draws it from these runs; None where the profile leaves nothing to show."""
     alt: str = ""
-    """For a figure: what it shows, for those who cannot see it."""
+    """For a figure: what is drawn, for those who cannot see it; its finding stands before it."""
     every_seed: bool = False
     """Over all published seeds, or of the first that has its runs."""
 

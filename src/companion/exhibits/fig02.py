@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from companion.exhibits.exhibit import Exhibit, Shown
+from companion import paper
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.headline import HEADLINE
-from companion.exhibits.style import COLOURS, canvas, smooth
-from companion.exhibits.wording import holds
+from companion.exhibits.style import (
+    COLOURS,
+    canvas,
+    legend_below,
+    level,
+    paper_line,
+    smooth,
+    titled,
+)
+from companion.exhibits.wording import directed, holds
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate, macro_average
 from companion.study import arms
 from companion.study.roles import Evidence
 
+LOOKS: dict[str, dict[str, Any]] = {"+DAPO w/ PR-RKL": {"linestyle": (0, (4, 2)), "zorder": 3}}
+"""Pale, and where PR-FKL is: dashed, over it."""
+THRESHOLDS = {
+    "collapsed": paper.number("§4.1", "collapse threshold of mean token entropy"),
+    "recovered": paper.number("§4.1", "recovery threshold of mean token entropy"),
+}
+"""Nats, of the paper's 4B and 8B."""
+
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
     steps = dynamics(evidence.every("training"))
     collapse, recovery = profile.rl.collapse.entropy, profile.reheat.recovery_entropy
-    return Shown(figure=draw(steps, collapse, recovery), data=steps, sentence=sentence(steps))
+    found = finding(steps)
+    return Shown(
+        figure=titled(draw(steps, collapse, recovery), found),
+        finding=found,
+        data=steps,
+        sentence=sentence(steps),
+        claims=claims(steps, collapse),
+    )
 
 
 def dynamics(training: Iterable[Run]) -> pd.DataFrame:
@@ -54,74 +80,105 @@ def draw(dynamics: pd.DataFrame, collapse_entropy: float, recovery_entropy: floa
             of the step's rollouts), token_entropy (nats, the one measure; NaN between checks).
         collapse_entropy, recovery_entropy: nats, drawn as lines.
     """
-    figure, axes = canvas(2, 2, figsize=(10, 6.4))
+    figure, axes = canvas(2, 2, figsize=(10, 7.2))
     before = dynamics[dynamics["arm"] == "Collapsed"]
     after = dynamics[dynamics["arm"] != "Collapsed"].copy()
     after["step"] -= after["seed"].map(before.groupby("seed")["step"].max())
-    panels = {"reward": smooth, "token_entropy": lambda values: values}
-    for column, (measure, drawn) in enumerate(panels.items()):
+    seeds = after["seed"].nunique()
+    for column, measure in enumerate(("reward", "token_entropy")):
         for _, rows in before.groupby("seed"):
-            values = drawn(rows.dropna(subset=[measure]).set_index("step")[[measure]])
-            axes[0, column].plot(values.index, values, color="black", linewidth=1)
+            _until(axes[0, column], rows, measure)
         for arm, rows in after.groupby("arm", sort=False):
-            values = rows.dropna(subset=[measure]).pivot(
-                index="step", columns="seed", values=measure
-            )
-            values = drawn(values)
-            marker = "o" if measure == "token_entropy" else None
-            axes[1, column].plot(
-                values.index,
-                values.mean(axis=1),
-                color=COLOURS[arm],
-                label=arm,
-                marker=marker,
-                markersize=4,
-            )
-            if values.shape[1] > 1:
-                axes[1, column].fill_between(
-                    values.index,
-                    values.min(axis=1),
-                    values.max(axis=1),
-                    color=COLOURS[arm],
-                    alpha=0.12,
-                    linewidth=0,
-                )
-    for row, when in enumerate(("until collapse", "resumed")):
+            _resumed(axes[1, column], rows, measure, str(arm))
+    for row, when in enumerate(("until collapse, a line a seed", "resumed")):
         axes[row, 0].set(title=f"Training reward, {when}", ylabel="mean score, mean of 10 steps")
         axes[row, 1].set(title=f"Entropy, {when}", ylabel="mean token entropy (nats, T = 1)")
-        levels = {"collapse": collapse_entropy, "recovery": recovery_entropy}
-        for text, level in levels.items():
-            if level is None:
-                continue
-            axes[row, 1].axhline(level, color="0.6", linewidth=1, linestyle=":", zorder=0)
-            axes[row, 1].annotate(
-                text,
-                (1.01, level),
-                xycoords=("axes fraction", "data"),
-                fontsize=8,
-                ha="left",
-                va="center",
-                color="0.4",
-            )
+        level(axes[row, 1], collapse_entropy, "collapsed", at=1.01)
+        if recovery_entropy:
+            level(axes[row, 1], recovery_entropy, "recovered", at=1.01)
         for axis in axes[row]:
             axis.set_xlabel(("RL step", "RL step since the arms parted")[row])
+    for name, nats in THRESHOLDS.items():
+        paper_line(axes[0, 1], nats, f"the paper: {name}")
     axes[0, 1].set_ylim(0, None)
-    seeds = after["seed"].nunique()
-    figure.legend(
-        *axes[1, 1].get_legend_handles_labels(),
-        loc="outside right lower",
-        fontsize=9,
-        title=f"mean and range of {seeds} seeds" if seeds > 1 else None,
-        title_fontsize=9,
-    )
+    legend_below(figure, axes.ravel(), 4, f"mean and range of {seeds} seeds" if seeds > 1 else "")
     return figure
 
 
-def sentence(dynamics: pd.DataFrame, last: int = 20) -> str:
+def _until(axis: Axes, rows: pd.DataFrame, measure: str) -> None:
+    """One seed until its RL stops."""
+    values = rows.dropna(subset=[measure]).set_index("step")[[measure]]
+    if measure == "reward":
+        axis.plot(values.index, values, color="0.8", linewidth=0.5, zorder=1)
+        values = smooth(values)
+    axis.plot(values.index, values, color="black", linewidth=1)
+    axis.plot(
+        values.index[-1:], values[-1:], "X", color="black", markeredgecolor="white", markersize=8,
+        linestyle="none", label="a seed collapsed: its RL stops",
+    )  # fmt: skip
+
+
+def _resumed(axis: Axes, rows: pd.DataFrame, measure: str, arm: str) -> None:
+    """One arm, over its seeds."""
+    values = rows.dropna(subset=[measure]).pivot(index="step", columns="seed", values=measure)
+    colour, look = COLOURS[arm], {"linewidth": 1.5} | LOOKS.get(arm, {})
+    if measure == "reward":
+        axis.plot(values.index, values.mean(axis=1), color=colour, linewidth=0.5, alpha=0.35)
+        values = smooth(values)
+    else:
+        look |= {"marker": "o", "markersize": 4}
+    axis.plot(values.index, values.mean(axis=1), color=colour, label=arm, **look)
+    if values.shape[1] > 1:
+        edges = values.min(axis=1), values.max(axis=1)
+        axis.fill_between(values.index, *edges, color=colour, alpha=0.12, linewidth=0)
+
+
+def finding(dynamics: pd.DataFrame, last: int = 20) -> str:
+    """Args: as `sentence`."""
+    final, gap = _final(dynamics), _reward_gap(dynamics, last)
+    rewards = {"agrees": "its reward is higher", "differs": "its reward is lower"}
+    return (
+        f"When RL ends PR-FKL has {final[HEADLINE]:.3f} nats and plain DAPO {final[arms.DAPO]:.3f}; "
+        f"{rewards.get(directed(gap), 'rewards are not told apart')}"
+    )
+
+
+def claims(dynamics: pd.DataFrame, collapse_entropy: float, last: int = 20) -> tuple[Claim, ...]:
+    """Args: as `draw` and `sentence`."""
+    ends, gap = _ends(dynamics), _reward_gap(dynamics, last)
+    fell = ends["last"] < collapse_entropy
+    lows, highs = ends.min(), ends.max()
+    return (
+        Claim(
+            "RL makes entropy collapse: the policy stops exploring",
+            f"below {THRESHOLDS['collapsed']:g} nats a token",
+            f"from {ends['first'].mean():.3f} to {ends['last'].mean():.3f} [{lows['last']:.3f}, "
+            f"{highs['last']:.3f}] nats a token (range of seeds)",
+            "agrees" if fell.all() else "open" if fell.any() else "differs",
+        ),
+        Claim(
+            "Resumed after reheating, RL earns a higher training reward",
+            "higher (drawn, without a number)",
+            f"{gap:+.3f} of a score of at most 1, over the last {last} steps",
+            directed(gap),
+        ),
+    )
+
+
+def _ends(dynamics: pd.DataFrame) -> pd.DataFrame:
+    """Entropy of the base policy and where RL stopped it: a row a seed, columns first and last, nats."""
     before = dynamics[dynamics["arm"] == "Collapsed"].dropna(subset=["token_entropy"])
-    ends = before.sort_values("step").groupby("seed")["token_entropy"].agg(["first", "last"]).mean()
+    return before.sort_values("step").groupby("seed")["token_entropy"].agg(["first", "last"])
+
+
+def _final(dynamics: pd.DataFrame) -> pd.Series:
+    """Mean over seeds of each arm's last entropy, in nats."""
     measured = dynamics.dropna(subset=["token_entropy"]).sort_values("step")
-    final = measured.groupby(["arm", "seed"])["token_entropy"].last().groupby("arm").mean()
+    return measured.groupby(["arm", "seed"])["token_entropy"].last().groupby("arm").mean()
+
+
+def sentence(dynamics: pd.DataFrame, last: int = 20) -> str:
+    ends, final = _ends(dynamics).mean(), _final(dynamics)
     gap = _reward_gap(dynamics, last)
     return (
         f"DAPO takes entropy from {ends['first']:.3f} to {ends['last']:.3f} nats; after the same "
@@ -168,6 +225,6 @@ EXHIBIT = Exhibit(
     notebook="03_continue",
     roles=("training",),
     make=make,
-    alt="Reward and entropy over RL steps: one line to the collapse, then one line for each arm.",
+    alt="Reward and entropy over RL steps: a line a seed to the collapse, then one line for each arm.",
     every_seed=True,
 )

@@ -9,10 +9,12 @@ from matplotlib.ticker import MaxNLocator
 
 from companion import paper
 from companion.analysis import measure
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, canvas
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import FKL, canvas, legend_below, paper_line, titled
+from companion.exhibits.wording import directed
 from companion.runs import Run
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 PAPER = paper.number("Fig. 3", "CKA on the diagonal")
@@ -21,7 +23,14 @@ PAPER = paper.number("Fig. 3", "CKA on the diagonal")
 def make(profile: Profile, evidence: Evidence) -> Shown:
     run = evidence.only("cka")
     cka, parted = measure.table(run), _parts(run)
-    return Shown(figure=draw(cka, parted), data=cka, sentence=sentence(cka, parted))
+    found = finding(cka)
+    return Shown(
+        figure=titled(draw(cka, parted), found),
+        finding=found,
+        data=cka,
+        sentence=sentence(cka, parted),
+        claims=claims(cka),
+    )
 
 
 def _parts(run: Run) -> str:
@@ -38,62 +47,84 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
         cka: measurements of `representation.cka`.
         parted: what its folds are.
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.4), width_ratios=[1, 1, 1.1])
-    whole = cka[cka["fold"] == "all"]
-    layers = whole["before"].nunique()
-    for axis, (name, rows) in zip(axes, whole.groupby("estimator"), strict=False):
-        matrix = rows.pivot(index="before", columns="after", values="cka")
-        sns.heatmap(
-            matrix,
-            ax=axis,
-            cmap="viridis",
-            vmax=1,
-            annot=layers <= 8,
-            fmt=".2f",
-            annot_kws={"fontsize": 8},
-            square=True,
-            cbar_kws={"label": "linear CKA"},
-        )
-        axis.set(
-            title=f"{name} estimator",
-            xlabel="layer of the reheated policy",
-            ylabel="layer of the collapsed policy",
-        )
-        axis.invert_yaxis()
-    diagonal = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
+    figure, axes = canvas(1, 2, figsize=(10, 4), width_ratios=[1, 1.4])
+    unbiased = cka[cka["estimator"] == "unbiased"]
+    whole = unbiased[unbiased["fold"] == "all"]
+    sns.heatmap(
+        whole.pivot(index="before", columns="after", values="cka"),
+        ax=axes[0],
+        cmap="viridis",
+        vmax=1,
+        annot=whole["before"].nunique() <= 8,
+        fmt=".2f",
+        annot_kws={"fontsize": 9},
+        square=True,
+        cbar_kws={"label": "linear CKA (1: alike)"},
+    )
+    axes[0].set(
+        title="Every layer with every other",
+        xlabel="layer of the reheated policy",
+        ylabel="layer of the collapsed policy",
+    )
+    axes[0].invert_yaxis()
+    diagonal = unbiased[unbiased["before"] == unbiased["after"]]
     folds = diagonal[diagonal["fold"] != "all"].groupby("before")["cka"].agg(["min", "max"])
     centre = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
-    axes[2].vlines(
+    axes[1].vlines(
         folds.index,
         1 - folds["max"],
         1 - folds["min"],
         color=FKL,
-        linewidth=2,
+        linewidth=2.5,
         label=f"range over {parted}",
     )
-    axes[2].plot(centre.index, 1 - centre, "o", color=FKL, label="all tokens")
-    axes[2].axhline(1 - PAPER, color="0.6", linestyle=":", label=f"the paper's bound, {PAPER}")
-    axes[2].set(
-        title="Same layer in both",
+    axes[1].plot(centre.index, 1 - centre, "o", color=FKL, markersize=7, label="all tokens")
+    paper_line(axes[1], 1 - PAPER, f"the paper: every layer below {1 - PAPER:.3g}", at=0.01)
+    axes[1].set(
+        title="A layer before and after (lower = more alike)",
         xlabel="layer (0: embeddings)",
         ylabel="1 − CKA (unbiased)",
         yscale="log",
     )
-    axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[2].legend(fontsize=7.5, loc="center", bbox_to_anchor=(0.5, 0.28))
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, axes[1:], 2)
     return figure
 
 
-def sentence(cka: pd.DataFrame, parted: str) -> str:
-    """Args: as `draw`."""
+def _least(cka: pd.DataFrame) -> tuple[int, Estimate]:
+    """The layer least like itself, and its CKA with its range over the folds."""
     diagonal = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
     whole = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
     layer = whole.idxmin()
     parts = diagonal[(diagonal["fold"] != "all") & (diagonal["before"] == layer)]["cka"]
-    side = "above" if whole.min() > PAPER else "below"
+    return int(layer), Estimate(whole.min(), parts.min(), parts.max())
+
+
+def finding(cka: pd.DataFrame) -> str:
+    layer, least = _least(cka)
+    side = "above" if least.value > PAPER else "below"
+    return f"Layer {layer} changes most: CKA {least:.4f}, {side} the paper's bound of {PAPER}"
+
+
+def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:
+    _, least = _least(cka)
+    return (
+        Claim(
+            "Reheating leaves the representations inside the policy as they were (CKA, 1: the same)",
+            f"above {PAPER} in every layer",
+            f"{least:.4f} in the layer that changes most (of {cka['before'].nunique()})",
+            directed(least, null=PAPER),
+        ),
+    )
+
+
+def sentence(cka: pd.DataFrame, parted: str) -> str:
+    """Args: as `draw`."""
+    layer, least = _least(cka)
+    side = "above" if least.value > PAPER else "below"
     return (
         f"The layer least like itself after reheating is layer {layer} with an unbiased CKA of "
-        f"{whole.min():.4f} ({parts.min():.4f} to {parts.max():.4f} over {parted}), "
+        f"{least.value:.4f} ({least.low:.4f} to {least.high:.4f} over {parted}), "
         f"{side} the paper's bound of {PAPER}."
     )
 
@@ -104,5 +135,6 @@ EXHIBIT = Exhibit(
     notebook="05_internals",
     roles=("cka",),
     make=make,
-    alt="Two matrices of linear CKA, biased and unbiased, with their diagonals' distance from 1.",
+    alt="A matrix of linear CKA between all layers, and each layer's distance from itself beside the "
+    "paper's bound.",
 )

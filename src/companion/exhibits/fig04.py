@@ -11,9 +11,11 @@ from matplotlib.ticker import MaxNLocator
 
 from companion import tasks
 from companion.analysis import accuracy, collect
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, canvas
-from companion.exhibits.wording import holds
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.headline import OUT
+from companion.exhibits.reheating import MARGIN
+from companion.exhibits.style import FKL, canvas, entropy_line, paper_line, titled
+from companion.exhibits.wording import holds, unchanged
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -25,13 +27,17 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     samples = collect.samples(path.values())
     groups = {"in-domain": tasks.suites(profile)}
     if ood := tasks.ood(profile):
-        groups["out of distribution"] = [ood]
+        groups[OUT] = [ood]
     along = along_path(samples, path, groups, profile.evaluation.bootstrap)
     changes = change(samples, groups, profile.evaluation.bootstrap)
+    found = finding(along, changes)
+    drawn = draw(along, evidence.by_key("reheated")["PR-FKL"].metrics)
     return Shown(
-        figure=draw(along, evidence.by_key("reheated")["PR-FKL"].metrics),
+        figure=titled(drawn, found),
+        finding=found,
         data=along,
         sentence=sentence(along, changes),
+        claims=claims(along, changes),
     )
 
 
@@ -47,17 +53,22 @@ def along_path(
         evaluations: by reheating step; their samples are in `samples`.
         groups: suites to be averaged over, by what they are called together.
 
-    Columns step, suites (the group), metric, value, low, high.
+    Columns step, suites (the group), metric, value, low, high, and the change against step 0 in
+    points, paired by problem: change, change_low, change_high.
     """
     steps = {run.identity["settings"]["label"]: step for step, run in evaluations.items()}
     rows = []
     for name, group in groups.items():
-        average = accuracy.table(samples[samples["label"].isin(steps)], group, resamples)["Avg"]
+        asked = samples[samples["label"].isin(steps)]
+        average = accuracy.table(asked, group, resamples)["Avg"]
+        changes = accuracy.gains(asked, group, "Collapsed", resamples)
         for label, row in average.iterrows():
-            rows += [
-                {"step": steps[label], "suites": name, "metric": metric, **asdict(cell)}
-                for metric, cell in row.items()
-            ]
+            for metric, cell in row.items():
+                moved = changes.at[label, metric] if label in changes.index else Estimate(0, 0, 0)
+                rows.append(
+                    {"step": steps[label], "suites": name, "metric": metric, **asdict(cell),
+                     "change": moved.value, "change_low": moved.low, "change_high": moved.high}
+                )  # fmt: skip
     return pd.DataFrame(rows).sort_values(["suites", "metric", "step"], ignore_index=True)
 
 
@@ -72,54 +83,70 @@ def change(
 
 
 def draw(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
-    """Fig. 4: accuracy and entropy over reheating checkpoints.
+    """Fig. 4: what reheating changes in accuracy, and entropy, over its checkpoints.
 
     Args:
-        along: `along_path`: columns step, suites, metric, value, low, high (percent).
+        along: `along_path` (percent, and points of change).
         entropy: metrics of the reheating run: step, token_entropy, entropy_low, entropy_high.
     """
     avg = along[along["metric"].str.startswith("avg")]
     each = list(avg.groupby("suites", sort=False))
-    figure, axes = canvas(1, len(each) + 1, figsize=(11, 3.3))
-    for axis, (suites, rows) in zip(
-        axes, each, strict=False
-    ):  # a scale each: levels may differ much
-        axis.errorbar(
-            rows["step"],
-            rows["value"],
-            [rows["value"] - rows["low"], rows["high"] - rows["value"]],
-            fmt="o-",
-            color=FKL,
-            markersize=4,
-            capsize=2,
+    figure, axes = canvas(1, len(each) + 1, figsize=(10, 3.6))
+    for axis, (suites, rows) in zip(axes, each, strict=False):
+        rows = rows.sort_values("step")
+        axis.fill_between(
+            rows["step"], rows["change_low"], rows["change_high"], color=FKL, alpha=0.2, linewidth=0
         )
-        axis.set(
-            title=f"Accuracy, {suites}",
-            ylim=(0, None),
-            ylabel=f"{avg['metric'].iloc[0]} (%), 95% interval",
-        )
-    axes[-1].fill_between(
-        entropy["step"],
-        entropy["entropy_low"],
-        entropy["entropy_high"],
-        color=FKL,
-        alpha=0.2,
-        linewidth=0,
-        label="95% interval over prompts",
-    )
-    axes[-1].plot(entropy["step"], entropy["token_entropy"], "o-", color=FKL, markersize=3)
-    axes[-1].set(title="Entropy", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
-    axes[-1].legend(fontsize=8)
+        axis.plot(rows["step"], rows["change"], "o-", color=FKL, markersize=4)
+        paper_line(axis, 0, "the paper: no systematic loss", at=0.01)
+        axis.set_title(f"{suites[0].upper()}{suites[1:]}: {rows['value'].iloc[0]:.1f}% at step 0")
+        axis.sharey(axes[0])
+    axes[0].set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n95% over problems")
+    top = axes[0].dataLim.y1
+    axes[0].set_ylim(min(axes[0].dataLim.y0, -MARGIN) - 0.5, max(top, MARGIN) + 0.5)
+    entropy_line(axes[-1], entropy, FKL, "PR-FKL")
+    axes[-1].set_title("Entropy")
     for axis in axes:
         axis.set_xlabel("reheating step")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
+def finding(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
+    """Args: `along_path` and `change`; of the first suites."""
+    suites, lost = next(iter(changes.items()))
+    does = {"agrees": "leaves {} as it was", "open": "may cost {}"}.get(
+        unchanged(lost, MARGIN), "costs {}" if lost.value < 0 else "adds to {}"
+    )
+    said = does.format(f"{suites} accuracy")
+    return f"Reheating {said}: {lost:+.1f} points by step {along['step'].max()}"
+
+
+def claims(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> tuple[Claim, ...]:
+    """On the suite out of distribution; the others' are `reheating`'s, over all seeds."""
+    if OUT not in changes:
+        return ()
+    lost, start = changes[OUT], _start(along)[OUT]
+    nothing = start < MARGIN  # a policy that can do nothing loses nothing
+    return (
+        Claim(
+            "Reheating keeps what the policy can do on problems of another kind",
+            "no systematic loss (GPQA, without a number)",
+            f"{lost:+.1f} points, of the {start:.1f}% that there were to lose",
+            "open" if nothing else unchanged(lost, MARGIN),
+        ),
+    )
+
+
+def _start(along: pd.DataFrame) -> pd.Series:
+    """By suites, avg@k at step 0, in percent."""
+    avg = along[along["metric"].str.startswith("avg")].sort_values("step")
+    return avg.groupby("suites")["value"].first()
+
+
 def sentence(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
     """Args: `along_path` and `change`."""
-    avg = along[along["metric"].str.startswith("avg")].sort_values("step")
-    start = avg.groupby("suites")["value"].first()
+    start = _start(along)
     said = " and ".join(
         f"{suites} by {change:+.1f} points (which {holds(change, {'0': 0})}), from {start[suites]:.1f}%"
         for suites, change in changes.items()
@@ -136,5 +163,6 @@ EXHIBIT = Exhibit(
     notebook="05_internals",
     roles=("along_path", "reheated"),
     make=make,
-    alt="avg@8 in-domain and out of distribution with intervals, and entropy, over reheating steps.",
+    alt="The change of avg@8 in-domain and out of distribution against step 0 with its interval, and "
+    "entropy, over reheating steps.",
 )

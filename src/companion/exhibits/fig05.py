@@ -11,20 +11,28 @@ from matplotlib.figure import Figure
 from companion import paper
 from companion.analysis import measure
 from companion.analysis.distribution import histograms
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, canvas
-from companion.exhibits.wording import holds
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import FKL, canvas, paper_line, paper_mark, titled
+from companion.exhibits.wording import holds, near
 from companion.schema import Profile
-from companion.statistics import ratio_of_sums
+from companion.statistics import Estimate, ratio_of_sums
 from companion.study.roles import Evidence
 
 PAPER = paper.number("Fig. 5a", "mean token KL")
 """Nats."""
+MIDDLE = "#D55E00"
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
     tokens = measure.table(evidence.only("distribution"))
-    return Shown(figure=draw(tokens), data=histograms(tokens), sentence=sentence(tokens))
+    found = finding(tokens)
+    return Shown(
+        figure=titled(draw(tokens), found),
+        finding=found,
+        data=histograms(tokens),
+        sentence=sentence(tokens),
+        claims=claims(tokens),
+    )
 
 
 def draw(tokens: pd.DataFrame) -> Figure:
@@ -33,49 +41,43 @@ def draw(tokens: pd.DataFrame) -> Figure:
     Args:
         tokens: measurements of `distribution.change`.
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.2))
+    figure, axes = canvas(1, 3, figsize=(10, 4))
     counts = dict(list(histograms(tokens).groupby("panel")))
     _bars(axes[0], counts["kl"], FKL)
-    for value, name, line in (
-        (tokens["kl"].mean(), "mean", ":"),
-        (max(tokens["kl"].median(), 1e-7), "median", "--"),
-    ):
-        axes[0].axvline(value, color="#D55E00", linestyle=line, label=f"{name} {value:.1g} nats")
-    axes[0].set(
-        title="(a) KL(collapsed ‖ reheated)",
-        xlabel="nats (first bar: ≤ 1e-7, rounding)",
-        xscale="log",
-        yscale="log",
-        ylabel="tokens",
-    )
-    axes[0].set_ylim(1, 10 * counts["kl"]["tokens"].max())  # room for the legend above the bars
-    axes[0].legend(fontsize=8, loc="upper right", frameon=True, edgecolor="none", framealpha=1)
+    _beyond(axes[0], counts["kl"])
+    middle = {"mean": tokens["kl"].mean(), "median": max(tokens["kl"].median(), 1e-7)}
+    for (name, value), line in zip(middle.items(), ("-", ":"), strict=True):
+        axes[0].axvline(
+            value, ymax=0.85, color=MIDDLE, linewidth=1.5, linestyle=line,
+            label=f"{name} {value:.1g} nats",
+        )  # fmt: skip
+    paper_line(axes[0], PAPER, f"the paper's\nmean {PAPER}", upright=True)
+    axes[0].set(xlabel="nats", xscale="log", title="(a) KL(collapsed ‖ reheated)")
     change = tokens["entropy_change"]
     _bars(axes[1], counts["entropy_change"], FKL)
+    _beyond(axes[1], counts["entropy_change"])
     axes[1].axvline(0, color="0.4", linewidth=1)
     axes[1].axvline(
         change.mean(),
-        color="#D55E00",
-        linestyle=":",
-        label=f"mean {change.mean():+.3f} nats\n{(change > 0).mean():.0%} of tokens rise",
+        color=MIDDLE,
+        linewidth=1.5,
+        label=f"mean {change.mean():+.3f} nats,\n{(change > 0).mean():.0%} of tokens rise",
     )
-    axes[1].set(title="(b) Entropy change", xlabel="nats", ylabel="tokens", yscale="log")
-    axes[1].legend(fontsize=8)
-    for column, colour, label in (
-        ("overlap", FKL, "candidates"),
-        ("mass", "#E69F00", "probability mass"),
-    ):
+    axes[1].set(title="(b) Entropy change", xlabel="nats")
+    for column, colour, label in (("overlap", FKL, "candidates"), ("mass", "0.6", "probability")):
         _bars(
             axes[2],
             counts[column],
             colour,
-            alpha=0.6,
+            alpha=0.7,
             label=f"{label}, mean {tokens[column].mean():.3f}",
         )
-    axes[2].set(
-        title="(c) Shared among the 10 likeliest", xlabel="share", ylabel="tokens", yscale="log"
-    )
-    axes[2].legend(fontsize=8, loc="upper left")
+    paper_mark(axes[2], 1, 2 * counts["mass"]["tokens"].max(), "the paper: near 1")
+    axes[2].set(title="(c) Shared among the 10 likeliest", xlabel="share")
+    for axis in axes:
+        axis.set(ylabel="tokens", yscale="log")
+        axis.set_ylim(1, 8 * max(bar.get_height() for bar in axis.patches))
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -90,12 +92,40 @@ def _bars(axis: Axes, counts: pd.DataFrame, colour: str, **style: Any) -> None:
     )
 
 
-def sentence(tokens: pd.DataFrame) -> str:
-    per_prompt = tokens.groupby("prompt").agg(
-        kl=("kl", "sum"), change=("entropy_change", "sum"), tokens=("kl", "size")
+def _beyond(axis: Axes, counts: pd.DataFrame) -> None:
+    """Marks the two outermost bars, which hold all beyond them, too."""
+    for bar in (axis.patches[0], axis.patches[len(counts) - 1]):
+        bar.set(facecolor="0.75", edgecolor="0.35", hatch="////", linewidth=0.5)
+    axis.patches[0].set_label("and all beyond")
+
+
+def _mean(tokens: pd.DataFrame, column: str) -> Estimate:
+    """Nats a token, resampling prompts."""
+    each = tokens.groupby("prompt")[column].agg(["sum", "size"])
+    return ratio_of_sums(each["sum"].to_numpy(), each["size"].to_numpy())
+
+
+def finding(tokens: pd.DataFrame) -> str:
+    kl = _mean(tokens, "kl")
+    beside = "about as" if near(kl, PAPER, PAPER) == "agrees" else f"{kl.value / PAPER:.2g} times"
+    return f"Reheating moves a token by {kl:.3f} nats of KL, {beside} the paper's {PAPER}"
+
+
+def claims(tokens: pd.DataFrame) -> tuple[Claim, ...]:
+    kl = _mean(tokens, "kl")
+    return (
+        Claim(
+            "Reheating hardly changes the probabilities of tokens (mean KL to the policy before)",
+            f"about {PAPER} nats a token",
+            f"{kl:.3f} nats a token",
+            near(kl, PAPER, margin=PAPER),
+        ),
     )
-    kl = ratio_of_sums(per_prompt["kl"].to_numpy(), per_prompt["tokens"].to_numpy())
-    change = ratio_of_sums(per_prompt["change"].to_numpy(), per_prompt["tokens"].to_numpy())
+
+
+def sentence(tokens: pd.DataFrame) -> str:
+    kl = _mean(tokens, "kl")
+    change = _mean(tokens, "entropy_change")
     overlap, mass = tokens["overlap"].mean(), tokens["mass"].mean()
     about = {f"the paper's {PAPER}": PAPER}
     return (
@@ -113,5 +143,5 @@ EXHIBIT = Exhibit(
     roles=("distribution",),
     make=make,
     alt="Histograms over tokens of the KL, the entropy change, and the share of common top-10 "
-    "candidates.",
+    "candidates, the paper's mean KL beside ours.",
 )

@@ -2,43 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from companion.analysis import collect
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, RKL, canvas, entropy_line
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import FKL, RKL, canvas, entropy_line, legend_below, level, titled
+from companion.exhibits.wording import directed
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
+
+LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "FKL": ("forward KL", {"color": FKL}),
+    "RKL": ("reverse KL", {"color": RKL, "linestyle": "--"}),
+}
+"""Of each direction: what the legend calls it, how it is drawn."""
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
     paths = collect.paths(evidence.by_key("objectives"))
+    recovery = profile.reheat.recovery_entropy
+    rates = {"AdamW": profile.reheat.learning_rate, "SGD": profile.analysis.sgd_learning_rate}
+    found = finding(paths, recovery)
     return Shown(
-        figure=draw(paths),
+        figure=titled(draw(paths, rates, recovery), found),
+        finding=found,
         data=paths,
-        sentence=sentence(paths, profile.reheat.recovery_entropy),
+        sentence=sentence(paths, recovery),
+        claims=claims(paths, recovery),
     )
 
 
-def draw(paths: pd.DataFrame) -> Figure:
+def draw(paths: pd.DataFrame, rates: Mapping[str, float], recovery: float | None = None) -> Figure:
     """Fig. 7: forward and reverse KL, by AdamW and by plain SGD: entropy and gradient norm.
 
     Args:
         paths: `collect.paths`, with runs named "FKL, AdamW" and so on.
+        rates: learning rates, by optimizer.
+        recovery: nats at which the study stops.
     """
-    figure, axes = canvas(2, 2, figsize=(9, 5.6), sharex="col")
-    for column, optimizer in enumerate(("AdamW", "SGD")):
-        for direction, colour in (("FKL", FKL), ("RKL", RKL)):
+    figure, axes = canvas(2, 2, figsize=(10, 6.2), sharex=True, sharey="row")
+    for column, (optimizer, rate) in enumerate(rates.items()):
+        for direction, (label, look) in LOOKS.items():
             rows = paths[paths["run"] == f"{direction}, {optimizer}"]
-            entropy_line(axes[0, column], rows, colour, direction)
-            axes[1, column].plot(rows["step"], rows["grad_norm"], color=colour, label=direction)
-        axes[0, column].set(title=f"{optimizer}, the same learning rate for both")
-        axes[1, column].set(
-            xlabel="reheating step", ylabel="gradient norm, unclipped", ylim=(0, None)
-        )
-    axes[0, 0].legend(fontsize=8)
+            entropy_line(axes[0, column], rows, label=label, **look)
+            axes[1, column].plot(rows["step"], rows["grad_norm"], linewidth=1.8, **look)
+        if recovery:
+            level(axes[0, column], recovery, "where the study stops", at=0.01)
+        axes[0, column].set_title(f"{optimizer}, learning rate {rate:g} for both")
+        axes[1, column].set_xlabel("reheating step")
+    for row in axes:  # a shared axis keeps the limits of whichever panel set them last
+        row[0].set_ylim(0, 1.05 * max(axis.dataLim.y1 for axis in row))
+    axes[0, 1].set_ylabel("")
+    axes[1, 0].set_ylabel("gradient norm, unclipped")
+    legend_below(figure, [axes[0, 0]], 2)
     return figure
+
+
+def _ratio(paths: pd.DataFrame) -> Estimate:
+    """Forward KL's gradient norm over reverse KL's under AdamW: median and range of common steps."""
+    forward, reverse = (
+        paths[paths["run"] == f"{way}, AdamW"].set_index("step")["grad_norm"] for way in LOOKS
+    )
+    ratio = (forward / reverse).dropna()
+    return Estimate(ratio.median(), ratio.min(), ratio.max())
+
+
+def _ends(paths: pd.DataFrame) -> pd.DataFrame:
+    """Of both directions under AdamW the last step and its entropy: columns step, token_entropy."""
+    measured = paths.dropna(subset=["token_entropy"]).sort_values("step").groupby("run").last()
+    return measured.loc[[f"{way}, AdamW" for way in LOOKS], ["step", "token_entropy"]]
+
+
+def finding(paths: pd.DataFrame, recovery: float | None) -> str:
+    """Args: as `sentence`."""
+    ratio, ends = _ratio(paths), _ends(paths)["token_entropy"]
+    back = "both recover" if recovery and ends.min() >= recovery else "not both recover"
+    times = f"{ratio.low:.2f} to {ratio.high:.2f} times"
+    return f"Forward KL's gradient is {times} reverse KL's; by AdamW {back}"
+
+
+def claims(paths: pd.DataFrame, recovery: float | None) -> tuple[Claim, ...]:
+    """Args: as `sentence`."""
+    ratio, ends = _ratio(paths), _ends(paths)
+    larger = Claim(
+        "Forward KL has the larger gradients, throughout",
+        "larger (drawn, without a number)",
+        f"{ratio:.2f} times reverse KL's (median and range of steps)",
+        directed(ratio, null=1),
+    )
+    if not recovery:
+        return (larger,)
+    nats, steps = ends["token_entropy"], ends["step"]
+    back = Claim(
+        "Forward and reverse KL both bring entropy back",
+        "to a similar degree (without a number)",
+        f"to {nats.iloc[0]:.3f} nats in {steps.iloc[0]} steps, {nats.iloc[1]:.3f} in {steps.iloc[1]}",
+        "agrees" if nats.min() >= recovery else "differs",
+    )
+    return larger, back
 
 
 def sentence(paths: pd.DataFrame, recovery: float | None) -> str:

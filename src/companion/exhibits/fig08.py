@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion import paper
 from companion.analysis import collect, measure
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, RKL, canvas, entropy_line
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import (
+    FKL,
+    RKL,
+    SMALL,
+    canvas,
+    entropy_line,
+    paper_line,
+    titled,
+)
 from companion.schema import Profile
 from companion.study.roles import Evidence
 
-TAU = ["#E69F00", "#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+TAUS = ["#440154", "#21918c", "#c8a415", "#5ec962", "#3b528b"]
+"""From the lowest τ on: of viridis, its yellow darkened; no arm has them."""
 PAPER = paper.number("§4.5", "spread of entropy over teacher temperatures")
 """Nats."""
 
@@ -21,10 +33,13 @@ PAPER = paper.number("§4.5", "spread of entropy over teacher temperatures")
 def make(profile: Profile, evidence: Evidence) -> Shown:
     paths = collect.paths({float(tau): run for tau, run in evidence.by_key("temperatures").items()})
     gradients = measure.table(evidence.only("gradients"))
+    found = finding(paths)
     return Shown(
-        figure=draw(paths, gradients),
+        figure=titled(draw(paths, gradients), found),
+        finding=found,
         data=paths,
         sentence=sentence(paths, gradients),
+        claims=claims(paths),
         more={"gradients": gradients},
     )
 
@@ -36,39 +51,87 @@ def draw(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
         paths: `collect.paths`, with runs named by tau.
         gradients: measurements of `gradients.at_start`; pairs of one direction are drawn.
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.3), width_ratios=[1.3, 1, 1])
-    taus = sorted(paths["run"].unique())
-    for tau, colour in zip(taus, TAU, strict=False):
-        entropy_line(axes[0], paths[paths["run"] == tau], colour, f"τ = {tau:g}")
-    axes[0].set(title="Reheating by τ", xlabel="reheating step")
-    axes[0].legend(fontsize=8)
-    same = gradients[gradients["direction_1"] == gradients["direction_2"]]
-    names = [
-        f"{b:g} / {a:g}"
-        for a, b in same.query("direction_1 == 'forward'")[["tau_1", "tau_2"]].itertuples(
-            index=False
-        )
-    ]
-    for shift, (direction, rows) in zip((-0.2, 0.2), same.groupby("direction_1"), strict=True):
-        places = np.arange(len(rows)) + shift
-        colour, label = (FKL, "FKL") if direction == "forward" else (RKL, "RKL")
-        apart = axes[1].bar(places, (1 - rows["cosine"]).round(4), 0.4, color=colour, label=label)
-        axes[1].bar_label(apart, fmt="{:g}", fontsize=7)  # reverse KL's are 0, by Eq. 20
-        ratios = axes[2].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
-        axes[2].bar_label(ratios, fmt="%.1f", fontsize=7)
-    axes[1].set(title="Distance of first gradients", ylabel="1 − cosine", ylim=(0, None))
-    axes[2].set(title="Ratio of their norms", ylabel="norm ratio")
-    axes[2].axhline(1, color="0.6", linewidth=1)
-    for axis in axes[1:]:
-        axis.set_xticks(range(len(names)), names)
-        axis.set_xlabel("τ of the two gradients")
-    axes[1].legend(fontsize=8)
+    figure, axes = canvas(2, 2, figsize=(10, 6.6))
+    wide = _together(paths)
+    for tau, colour in zip(sorted(paths["run"].unique()), TAUS, strict=False):
+        rows = paths[paths["run"] == tau]
+        entropy_line(axes[0, 0], rows, colour, f"τ = {tau:g}", linewidth=1.2)
+        apart = 1000 * (wide[tau] - wide.mean(axis=1))
+        axes[0, 1].plot(wide.index, apart, "o-", color=colour, markersize=3)
+    # The paper's spread is of the highest and the lowest: half of it on either side of their middle.
+    for side in (-1, 1):
+        said = f"the paper: within {PAPER}" if side > 0 else ""
+        paper_line(axes[0, 1], side * 1000 * PAPER / 2, said)
+    room = max(1.4 * 1000 * PAPER / 2, 1.1 * abs(axes[0, 1].dataLim.intervaly).max())
+    axes[0, 0].set(title="Reheating by τ", xlabel="reheating step")
+    axes[0, 1].set(
+        title="… against the mean of all τ",
+        xlabel="reheating step",
+        ylabel="difference of entropy (millinats)",
+        ylim=(-room, room),
+    )
+    axes[0, 0].legend(loc="lower right")
+    _gradients(axes[1], gradients)
     return figure
 
 
+def _gradients(axes: Sequence[Axes], gradients: pd.DataFrame) -> None:
+    """How far apart the first gradients of two temperatures are, and how different in size."""
+    same = gradients[gradients["direction_1"] == gradients["direction_2"]]
+    forward = same[same["direction_1"] == "forward"]
+    names = [f"{row.tau_2:g} / {row.tau_1:g}" for row in forward.itertuples()]
+    for shift, (direction, rows) in zip((-0.2, 0.2), same.groupby("direction_1"), strict=True):
+        places = np.arange(len(rows)) + shift
+        colour = FKL if direction == "forward" else RKL
+        label = f"{direction} KL"
+        apart = axes[0].bar(places, (1 - rows["cosine"]).round(4), 0.4, color=colour, label=label)
+        axes[0].bar_label(apart, fmt="{:g}", fontsize=SMALL)  # reverse KL's are 0, by Eq. 20
+        ratios = axes[1].bar(places, rows["norm_ratio"], 0.4, color=colour, label=label)
+        axes[1].bar_label(ratios, fmt="%.1f", fontsize=SMALL)
+    axes[0].set(title="Distance of the first gradients", ylabel="1 − cosine (0: one direction)")
+    axes[1].set(title="Ratio of their norms", ylabel="norm by the higher τ / by the lower")
+    axes[1].axhline(1, color="0.6", linewidth=1)
+    for axis in axes:
+        axis.set_ylim(0, 1.15 * axis.dataLim.y1)
+        axis.set_xticks(range(len(names)), names)
+        axis.set_xlabel("τ of the two gradients")
+    axes[0].legend(loc="upper left")
+
+
+def _together(paths: pd.DataFrame) -> pd.DataFrame:
+    """Entropy (nats) at the steps that all τ ran: a row a step, a column a τ."""
+    return paths.pivot(index="step", columns="run", values="token_entropy").dropna()
+
+
+def _spread(paths: pd.DataFrame) -> float:
+    """The most that entropy differs between τ at one step, in nats."""
+    wide = _together(paths)
+    return float((wide.max(axis=1) - wide.min(axis=1)).max())
+
+
+def finding(paths: pd.DataFrame) -> str:
+    spread, taus = _spread(paths), sorted(paths["run"].unique())
+    does = "hardly matters" if spread < PAPER else "matters"
+    return (
+        f"The teacher's τ {does}: {taus[0]:g} to {taus[-1]:g} differ by at most {spread:.3f} nats "
+        f"(the paper: {PAPER})"
+    )
+
+
+def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
+    spread, taus = _spread(paths), sorted(paths["run"].unique())
+    return (
+        Claim(
+            "The temperature that is distilled (τ) hardly matters for how entropy comes back",
+            f"less than {PAPER} nats apart",
+            f"at most {spread:.3f} nats apart (τ of {', '.join(f'{tau:g}' for tau in taus)})",
+            "agrees" if spread < PAPER else "differs",
+        ),
+    )
+
+
 def sentence(paths: pd.DataFrame, gradients: pd.DataFrame) -> str:
-    wide = paths.pivot(index="step", columns="run", values="token_entropy").dropna()
-    spread = (wide.max(axis=1) - wide.min(axis=1)).max()
+    wide, spread = _together(paths), _spread(paths)
     same = gradients.query("direction_1 == 'forward' and direction_2 == 'forward'")
     return (
         f"Over the {len(wide) - 1} steps that all τ ran, entropy differs by at most {spread:.3f} nats "
@@ -84,5 +147,6 @@ EXHIBIT = Exhibit(
     notebook="07_objectives",
     roles=("temperatures", "gradients"),
     make=make,
-    alt="Entropy over steps for three temperatures; distances and norm ratios of their first gradients.",
+    alt="Entropy over steps for three temperatures, and their differences beside the paper's bound; "
+    "distances and norm ratios of their first gradients.",
 )

@@ -8,9 +8,18 @@ from matplotlib.ticker import MaxNLocator
 
 from companion import paper
 from companion.analysis import collect
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import FKL, canvas, entropy_line
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import (
+    FKL,
+    canvas,
+    entropy_line,
+    legend_below,
+    level,
+    paper_line,
+    titled,
+)
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 PAPER = paper.number("Fig. 9", "step from which the gradient norm grows")
@@ -18,20 +27,30 @@ PAPER = paper.number("Fig. 9", "step from which the gradient norm grows")
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
     paths = collect.paths(evidence.by_key("base"))
-    return Shown(figure=draw(paths), data=paths, sentence=sentence(paths))
+    found = finding(paths)
+    return Shown(
+        figure=titled(draw(paths, profile.rl.collapse.entropy), found),
+        finding=found,
+        data=paths,
+        sentence=sentence(paths),
+        claims=claims(paths),
+    )
 
 
-def draw(paths: pd.DataFrame) -> Figure:
+def draw(paths: pd.DataFrame, gate: float | None = None) -> Figure:
     """Fig. 9: reheating a base policy and a collapsed one: entropy and gradient norm.
 
     Args:
         paths: `collect.paths`, with the runs "base" and "collapsed".
+        gate: nats below which a policy counts as collapsed.
     """
-    figure, axes = canvas(1, 2, figsize=(9, 3.3))
-    for name, colour in (("base", "#D55E00"), ("collapsed", FKL)):
+    figure, axes = canvas(1, 2, figsize=(10, 3.9))
+    for name, colour in (("base", "#8c564b"), ("collapsed", FKL)):
         rows = paths[paths["run"] == name]
-        entropy_line(axes[0], rows, colour, f"{name} policy")
-        axes[1].plot(rows["step"], rows["grad_norm"], color=colour, label=f"{name} policy")
+        entropy_line(axes[0], rows, colour, f"from the {name} policy")
+        axes[1].plot(rows["step"], rows["grad_norm"], color=colour, linewidth=1.8)
+    if gate:
+        level(axes[0], gate, "gate: the study reheats a policy below it", at=0.99, under=True)
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set(title="Entropy (the gate forced open)", xlabel="reheating step")
     axes[1].set(
@@ -40,8 +59,52 @@ def draw(paths: pd.DataFrame) -> Figure:
         ylabel="gradient norm, unclipped",
         ylim=(0, None),
     )
-    axes[0].legend(fontsize=8)
+    paper_line(axes[1], PAPER, "the paper: grows\nsharply from here", upright=True, at=0.02)
+    legend_below(figure, [axes[0]], 2)
     return figure
+
+
+def _growth(paths: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """The base policy's steps with their entropy, and whether a collapsed one's grows by more times."""
+    each = {
+        name: rows.dropna(subset=["token_entropy"]).set_index("step")
+        for name, rows in paths.sort_values("step").groupby("run")
+    }
+    common = each["base"].index.intersection(each["collapsed"].index)[[0, -1]]
+    (start, end), (cold, heated) = (
+        each[name].loc[common, "token_entropy"] for name in ("base", "collapsed")
+    )
+    return each["base"], bool(end / start < heated / cold)
+
+
+def finding(paths: pd.DataFrame) -> str:
+    base, _ = _growth(paths)
+    nats = base["token_entropy"]
+    does = "runs away" if _runs_away(nats) else "does not run away"
+    return (
+        f"From the base policy entropy {does}: {nats.iloc[0]:.3f} to {nats.iloc[-1]:.3f} nats in "
+        f"{base.index.max()} steps"
+    )
+
+
+def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
+    base, slower = _growth(paths)
+    nats = base["token_entropy"]
+    last = Estimate(nats.iloc[-1], base["entropy_low"].iloc[-1], base["entropy_high"].iloc[-1])
+    return (
+        Claim(
+            "Reheating a policy that has not collapsed makes its entropy run away",
+            f"without bound; gradients grow sharply from step {PAPER:.0f}",
+            f"{nats.iloc[0]:.3f} to {last:.3f} nats in {base.index.max()} steps",
+            # Growth that is slower than the controlled one from a collapsed policy is no running away.
+            "agrees" if _runs_away(nats) else "differs" if slower else "open",
+        ),
+    )
+
+
+def _runs_away(nats: pd.Series) -> bool:
+    """At least doubled."""
+    return bool(nats.iloc[-1] >= 2 * nats.iloc[0])
 
 
 def sentence(paths: pd.DataFrame) -> str:
@@ -62,5 +125,6 @@ EXHIBIT = Exhibit(
     notebook="07_objectives",
     roles=("base",),
     make=make,
-    alt="Entropy and gradient norm over steps, from the base policy and from the collapsed one.",
+    alt="Entropy and gradient norm over steps, from the base policy and from the collapsed one, the "
+    "gate and the paper's step marked.",
 )

@@ -5,16 +5,53 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from companion import paper
 from companion.analysis import measure
-from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import canvas
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.style import canvas, legend_below, level, paper_line, titled
+from companion.exhibits.wording import near
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
+
+
+def _of_the_paper() -> dict[str, float]:
+    """Of its four numbers the text lost two, which the other two imply.
+
+    With Δ the reheating update and δ the cooling one: projection −Δ·δ / |Δ|², residual |Δ + δ| / |Δ|.
+    """
+    along = paper.number("App. E", "displacement recovered along the projection") / 100
+    rest = paper.number("App. E", "residual distance in words")
+    size = (rest**2 - 1 + 2 * along) ** 0.5
+    return {
+        "cosine": -along / size,
+        "projection": along,
+        "norm_ratio": size,
+        "residual_ratio": rest,
+    }
+
+
+PAPER = _of_the_paper()
+DRAWN = {
+    "cosine": ("Cosine", -1.0),
+    "projection": ("Reverse projection", 1.0),
+    "norm_ratio": ("Norm ratio", 1.0),
+    "residual_ratio": ("Residual ratio", 0.0),
+}
+"""Of each measurement: its title, and its value on an exact way back."""
+LOOKS = {"as saved": ("black", "o"), "bfloat16": ("#999999", "x")}
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
     moved = measure.table(evidence.only("displacement"))
-    return Shown(figure=draw(moved), data=moved, sentence=sentence(moved))
+    found = finding(moved)
+    return Shown(
+        figure=titled(draw(moved), found),
+        finding=found,
+        data=moved,
+        sentence=sentence(moved),
+        claims=claims(moved),
+    )
 
 
 def draw(displacement: pd.DataFrame) -> Figure:
@@ -23,40 +60,62 @@ def draw(displacement: pd.DataFrame) -> Figure:
     Args:
         displacement: measurements of `displacement.reversal`.
     """
-    figure, axes = canvas(1, 4, figsize=(12, 3.5))
-    drawn = {
-        "cosine": ("Cosine", -1),
-        "projection": ("Reverse projection", 1),
-        "norm_ratio": ("Norm ratio", 1),
-        "residual_ratio": ("Residual ratio", 0),
-    }
-    for axis, (column, (title, exact)) in zip(axes, drawn.items(), strict=True):
-        for weights, rows in displacement.groupby("weights"):
+    figure, axes = canvas(1, 4, figsize=(10, 4))
+    for axis, (column, (title, exact)) in zip(axes, DRAWN.items(), strict=True):
+        for weights, (colour, marker) in LOOKS.items():
+            rows = displacement[displacement["weights"] == weights]
             layers, whole = rows[rows["layer"] != "all"], rows[rows["layer"] == "all"]
-            style = {"as saved": ("#0072B2", "o", 5), "bfloat16": ("#E69F00", "x", 4)}[weights]
-            colour, marker, size = style
             axis.plot(
-                layers["layer"],
-                layers[column],
-                marker,
-                color=colour,
-                markersize=size,
+                layers["layer"], layers[column], marker, color=colour, markersize=6,
                 label=f"{weights}, by layer",
-            )
+            )  # fmt: skip
             axis.axhline(
-                whole[column].item(),
-                color=colour,
-                linewidth=1.2,
-                alpha=0.7,
+                whole[column].item(), color=colour, linewidth=1.5, alpha=0.8,
                 label=f"{weights}, all weights",
-            )
-        axis.axhline(exact, color="0.6", linestyle=":", label="an exact way back")
-        axis.set(title=title, xlabel="layer")
-        axis.tick_params(axis="x", labelrotation=45)
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
-    )
+            )  # fmt: skip
+        level(axis, exact, "exact", at=1.01)
+        paper_line(axis, PAPER[column], f"the paper {PAPER[column]:.2f}".replace("-", "−"))
+        low, high = axis.dataLim.intervaly
+        ends = [low, high, exact, PAPER[column]]
+        room = 0.12 * (max(ends) - min(ends))
+        axis.set(title=title, xlabel="layer", ylim=(min(ends) - room, max(ends) + room))
+        axis.tick_params(axis="x", labelrotation=60)
+    legend_below(figure, [axes[0]], 4)
     return figure
+
+
+def finding(moved: pd.DataFrame) -> str:
+    row = _whole(moved)
+    does = "retraces reheating" if row["projection"] > 0.5 else "does not retrace reheating"
+    return (
+        f"Cooling {does}: projection {row['projection']:.2f}, residual {row['residual_ratio']:.2f} "
+        f"(the paper {PAPER['projection']:g}, {PAPER['residual_ratio']:g})"
+    )
+
+
+def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
+    """One pair of updates has no interval: what is judged is the value, within a quarter of the way."""
+    row = _whole(moved)
+    along, rest = (Estimate(*[row[column]] * 3) for column in ("projection", "residual_ratio"))
+    return (
+        Claim(
+            "Cooling takes the weights back along the way that reheating took them",
+            f"{100 * PAPER['projection']:.0f}% of the way",
+            f"{100 * along.value:.0f}% of the way (one pair of updates)",
+            near(along, PAPER["projection"], margin=0.25),
+        ),
+        Claim(
+            "It does not end where reheating began: a part of the way remains",
+            f"about {100 * PAPER['residual_ratio']:.0f}% of the way remains",
+            f"{100 * rest.value:.0f}% of the way remains (one pair of updates)",
+            near(rest, PAPER["residual_ratio"], margin=0.25),
+        ),
+    )
+
+
+def _whole(moved: pd.DataFrame) -> pd.Series:
+    """Over all weights as they were saved."""
+    return moved[moved["layer"] == "all"].set_index("weights").loc["as saved"]
 
 
 def sentence(moved: pd.DataFrame) -> str:
@@ -77,5 +136,6 @@ EXHIBIT = Exhibit(
     notebook="08_reversibility",
     roles=("displacement",),
     make=make,
-    alt="Cosine, projection, norm ratio and residual ratio of the two updates by layer.",
+    alt="Cosine, projection, norm ratio and residual ratio of the two updates by layer, the paper's "
+    "values beside them.",
 )

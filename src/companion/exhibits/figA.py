@@ -11,7 +11,7 @@ from companion.analysis import decided
 from companion.exhibits import headline
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import HEADLINE, IN
-from companion.exhibits.style import COLOURS, canvas
+from companion.exhibits.style import COLOURS, SMALL, canvas, paper_mark, titled
 from companion.exhibits.wording import holds
 from companion.schema import Profile
 from companion.study import arms
@@ -24,8 +24,10 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
         return None
     rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
     table, each = decided.against(rows, headline.places(profile), arms.DAPO)
+    found = finding(table)
     return Shown(
-        figure=draw(table, each),
+        figure=titled(draw(table, each), found),
+        finding=found,
         data=each.round(4),
         sentence=sentence(table, each),
         more={"gains_by_seed": numbers(table)},
@@ -51,7 +53,7 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
     figure, axes = canvas(
         len(panels) // places,
         places,
-        figsize=(10, 1.4 + 0.42 * len(policies) * len(panels) / places),
+        figsize=(10, 1.8 + 0.42 * len(policies) * len(panels) / places),
         squeeze=False,
         sharey=True,
     )
@@ -67,17 +69,9 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
             axis.plot([row.gain.low, row.gain.high], [at, at], color=colour, linewidth=2.5)
             axis.plot(row.gain.value, at, "o", color=colour, markersize=6)
         axis.axvline(0, color="0.5", linewidth=1, zorder=1)
-        if place == IN:
-            gains = list(headline.reported(metric).values())
-            axis.plot(
-                gains,
-                [policies.index(HEADLINE)] * len(gains),
-                "D",
-                color="white",
-                markeredgecolor="black",
-                markersize=5,
-                zorder=3,
-            )
+        for at, policy in enumerate(policies if place == IN else []):
+            if theirs := headline.in_the_paper(metric, policy, arms.DAPO).values():
+                paper_mark(axis, list(theirs), [at] * len(theirs))
         axis.set(title=f"{metric}, {place}", xlabel="points over plain DAPO")
         axis.set_yticks(
             range(len(policies)),
@@ -87,7 +81,7 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
     figure.supxlabel(
         "dot and line: mean of the seeds with its 95% interval; ticks: single seeds; grey: smaller than "
         "what so many seeds detect (power 0.8); diamonds: the paper's gains",
-        fontsize=8,
+        fontsize=SMALL,
         color="0.3",
     )
     return figure
@@ -101,6 +95,18 @@ def short(arm: str) -> str:
 def _order(panel: tuple[tuple[str, str], pd.DataFrame]) -> bool:
     """In distribution first, so that a column of panels is a place."""
     return panel[0][1] != IN
+
+
+def finding(table: pd.DataFrame) -> str:
+    """Args: of `decided.against`; what the first metric says in distribution."""
+    rows = table[(table["place"] == IN) & (table["metric"] == table["metric"].iloc[0])]
+    gain = decided.of(table, HEADLINE, IN, rows["metric"].iloc[0])[0]
+    told = int((rows["holm"] < 0.05).sum())
+    verb = "is" if told == 1 else "are"
+    said = f"{told} of {len(rows)} arms {verb}" if told else "No arm is"
+    theirs = headline.in_the_paper(rows["metric"].iloc[0], HEADLINE, arms.DAPO).values()
+    beside = f" (the paper {', '.join(f'{value:+.1f}' for value in theirs)})" if theirs else ""
+    return f"{said} told from plain DAPO; PR-FKL {gain:+.1f} points{beside}"
 
 
 def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:

@@ -11,7 +11,15 @@ from companion import tasks
 from companion.analysis import accuracy, collect, leak
 from companion.analysis.measure import table as measurements
 from companion.exhibits.exhibit import Exhibit, Shown
-from companion.exhibits.style import COLOURS, canvas, entropy_line
+from companion.exhibits.style import (
+    COLOURS,
+    SMALL,
+    canvas,
+    entropy_line,
+    legend_below,
+    level,
+    titled,
+)
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -30,8 +38,10 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     scaled = {name: entropy(ends[f"{name} scaled"]) for name in STARTS}
     tokens = measurements(evidence.only("leak"))
     bins, table = leak.by_confidence(tokens), costs(profile, ends)
+    found = finding(paths, scaled)
     return Shown(
-        figure=draw(paths, scaled, bins),
+        figure=titled(draw(paths, scaled, bins), found),
+        finding=found,
         data=paths,
         sentence=sentence(paths, scaled, table, bins),
         more={
@@ -72,15 +82,16 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
         scaled: nats of the frozen teacher's fixed point, by the name of the start.
         bins: `leak.by_confidence`.
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.4))
+    figure, axes = canvas(1, 3, figsize=(10, 4.2))
     for axis, (name, called) in zip(axes, STARTS.items(), strict=False):
         for teacher, (label, colour) in LOOKS.items():
             rows = paths[paths["run"] == f"{name} {teacher}"]
             entropy_line(axis, rows, colour, label)
-        axis.axhline(scaled[name], color="0.4", linestyle=":", label="the frozen one's fixed point")
+        level(axis, scaled[name], "frozen: fixed point", at=0.01)
         top = max(scaled[name], axis.dataLim.y1)
         axis.set(title=f"From the {called}, no stop", xlabel="reheating step", ylim=(0, 1.05 * top))
-    axes[0].legend(fontsize=7.5, loc="lower right")
+    axes[1].set_ylabel("")
+    legend_below(figure, [axes[0]], 2)
     places = range(len(bins))
     for shift, (teacher, (label, colour)) in zip((-0.2, 0.2), LOOKS.items(), strict=True):
         axes[2].bar(
@@ -90,15 +101,26 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
             color=colour,
             label=label,
         )
-    axes[2].set_xticks(
-        places, [f"{row.low:g}–{row.high:g}" for row in bins.itertuples()], fontsize=7.5
-    )
+    names = [f"{row.low:g}–{row.high:g}" for row in bins.itertuples()]
+    axes[2].set_xticks(places, names, rotation=45, ha="right", fontsize=SMALL)
     axes[2].set(
         title="Where the stopped policies moved",
-        xlabel="probability of its likeliest token before",
+        xlabel="probability of the likeliest\ntoken before",
         ylabel="these tokens' part of the KL\n(millinats a token)",
     )
     return figure
+
+
+def finding(paths: pd.DataFrame, scaled: Mapping[str, float]) -> str:
+    """Args: as `draw`; of the collapsed policy."""
+    live, frozen = (
+        paths[paths["run"] == f"past {teacher}"]["token_entropy"].dropna().iloc[-1]
+        for teacher in LOOKS
+    )
+    does = "runs past" if live > 1.1 * scaled["past"] else "does not run past"
+    return (
+        f"A live teacher {does} the frozen one's fixed point: {live:.3f} nats beside {frozen:.3f}"
+    )
 
 
 def sentence(

@@ -16,8 +16,8 @@ from companion.analysis.frontier import BASE, COLLAPSED, WAYS, Policy
 from companion.exhibits import headline, limits
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import IN, OUT
-from companion.exhibits.style import COLOURS, canvas
-from companion.exhibits.wording import holds
+from companion.exhibits.style import COLOURS, canvas, legend_below, level, titled
+from companion.exhibits.wording import holds, told
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -55,8 +55,10 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     table = frontier.compared(seeds, groups, resamples)
     k = profile.analysis.frontier_samples
     cut = pd.concat([cut for _, cut in read]).groupby(level=0, sort=False).mean()
+    found = finding(table, reached(seeds)[0], k)
     return Shown(
-        figure=draw(points, reached(seeds), k),
+        figure=titled(draw(points, reached(seeds), k), found),
+        finding=found,
         data=points.round(4),
         sentence=sentence(points, table, seeds, k),
         note=limits.note(profile, cut),
@@ -93,18 +95,14 @@ def draw(points: pd.DataFrame, levels: tuple[float, float], k: int) -> Figure:
     for row, metric in zip(axes, metrics, strict=True):
         for axis, place in zip(row, places, strict=True):
             _panel(axis, points[(points["metric"] == metric) & (points["place"] == place)])
-            axis.axvline(levels[0], color="0.6", linewidth=1, linestyle=":", zorder=0)
+            said = "compared\nhere" if axis is axes[0, 0] else ""
+            level(axis, levels[0], said, upright=True, at=0.02)
             axis.set(ylabel=f"{metric}@{k} (%), 95% interval", ylim=(-3, 103))
     for axis, place in zip(axes[0], places, strict=True):
         axis.set_title(f"{place[0].upper()}{place[1:]}")
     for axis in axes[-1]:
         axis.set_xlabel("mean token entropy (nats, T = 1)")
-    axes[0, 0].annotate(
-        "compared\nhere", (levels[0], 3), xytext=(4, 0), textcoords="offset points", fontsize=8,
-        color="0.4",
-    )  # fmt: skip
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    legend_below(figure, [axes[0, 0]], 3)
     return figure
 
 
@@ -134,6 +132,12 @@ def _dots(
         rows["entropy"], rows["value"], off, fmt=marker, color=colour, markersize=size,
         elinewidth=0.8, label=label,
     )  # fmt: skip
+
+
+def finding(table: pd.DataFrame, entropy: float, k: int) -> str:
+    """Args: `frontier.compared`, and where it compares (nats)."""
+    gain = table.loc["merge - scaling"][IN, "avg"]
+    return f"At {entropy:.3f} nats merging {told(gain, 'scaling')}: {gain:+.1f} points of avg@{k}"
 
 
 def sentence(

@@ -9,13 +9,13 @@ from companion.analysis import collect, decided
 from companion.exhibits import figA, headline
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import IN
+from companion.exhibits.reheating import MARGIN
+from companion.exhibits.style import titled
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
 
 FROZEN, FIXED_POINT = "+DAPO w/ PR-FKL frozen", "+DAPO w/ PR-scale*"
-MARGIN = 1.5
-"""Points of avg@k that would not matter (docs/preregistration.md)."""
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown | None:
@@ -26,11 +26,23 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
     rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
     places = headline.places(profile)
     table, each = decided.against(rows, places, arms.DAPO)
+    found = finding(table)
     return Shown(
-        figure=figA.draw(table, each),
+        figure=titled(figA.draw(table, each), found),
+        finding=found,
         data=each.round(4),
         sentence=sentence(table, each) + distilling(rows, {IN: places[IN]}),
         more={"rivals_by_seed": figA.numbers(table)},
+    )
+
+
+def finding(table: pd.DataFrame) -> str:
+    """Args: of `decided.against`; of all arms the one that gains most in distribution."""
+    rows = table[(table["metric"] == table["metric"].iloc[0]) & (table["place"] == IN)]
+    best = max(rows.itertuples(), key=lambda row: row.gain.value)
+    told = "told" if best.holm < 0.05 else "not told"
+    return (
+        f"{figA.short(best.policy)} ends highest, {told} from plain DAPO: {best.gain:+.1f} points"
     )
 
 

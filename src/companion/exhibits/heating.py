@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from companion.exhibits import files
 from companion.exhibits.exhibit import Shown
-from companion.exhibits.style import COLOURS, canvas
+from companion.exhibits.style import COLOURS, canvas, legend_below, level
 from companion.runs import Run
 from companion.schema import Profile
 
@@ -37,7 +37,7 @@ def draw(metrics: pd.DataFrame, arm: str, threshold: float, target: float | None
             checkpoint), rollout_entropy and kl (nats, logged before the update), grad_norm.
         threshold, target: nats, the collapse threshold (gate) and the recovery entropy (stop).
     """
-    figure, axes = canvas(1, 3, figsize=(11, 3.2))
+    figure, axes = canvas(1, 3, figsize=(10, 3.8))
     colour = COLOURS[f"+DAPO w/ {arm}"]
     steps = metrics["step"]
     axes[0].fill_between(
@@ -64,11 +64,11 @@ def draw(metrics: pd.DataFrame, arm: str, threshold: float, target: float | None
         linewidth=1,
         label="swift's log: training rollouts",
     )
-    axes[0].axhline(threshold, color="#D55E00", linestyle=":", label="gate: collapsed below")
+    level(axes[0], threshold, "gate: collapsed below", under=True)
     if target:
-        axes[0].axhline(target, color="#009E73", linestyle=":", label="stop: recovered above")
+        level(axes[0], target, "stop: recovered above", at=0.01)
     axes[0].set(title="Entropy", ylabel="mean token entropy (nats, T = 1)", ylim=(0, None))
-    axes[0].legend(fontsize=7, loc="lower right")
+    legend_below(figure, [axes[0]], 3)
     axes[1].plot(steps, 1000 * metrics["kl"], color=colour)
     axes[1].set(title="KL to the self-teacher", ylabel="mean token KL (millinats)", ylim=(0, None))
     axes[2].plot(steps, metrics["grad_norm"], color=colour)

@@ -7,7 +7,8 @@ import pandas as pd
 from companion import paper, tasks
 from companion.analysis import accuracy
 from companion.exhibits import headline, limits
-from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.wording import judged
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
@@ -22,6 +23,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     return Shown(
         table=found,
         sentence=sentence(found, profile.rl.continued_steps),
+        claims=claims(found),
         note=limits.note(profile, cut),
     )
 
@@ -50,6 +52,21 @@ def sentence(table: pd.DataFrame, steps: int) -> str:
         f"Until the collapse RL adds {avg:+.1f} points avg@8 and {passed:+.1f} pass@8 to the base "
         f"policy; {steps} further steps of plain DAPO add {more:+.1f} and {further:+.1f}. The paper's "
         f"RL adds {each} from Base to +DAPO."
+    )
+
+
+def claims(table: pd.DataFrame) -> tuple[Claim, ...]:
+    """Args: as `sentence`."""
+    added = table.loc[UNTIL].iloc[0]
+    theirs = headline.in_the_paper("avg@8", arms.DAPO, "Base")
+    each = ", ".join(f"{value:+.2f} ({model})" for model, value in theirs.items())
+    return (
+        Claim(
+            "RL makes the base policy more accurate, until its entropy has collapsed",
+            f"{each} points of accuracy",
+            f"{added:+.1f} points ({table.columns[0]})",
+            judged(added, theirs.values()),
+        ),
     )
 
 

@@ -24,7 +24,7 @@ def draw(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> F
     z = torch.as_tensor(logits, dtype=torch.float64)
     order = z.argsort(descending=True)[:shown]
     p, q = objective.log_probs(z).exp()[order], objective.log_probs(z, tau).exp()[order]
-    figure, axes = canvas(1, 2, figsize=(9, 3.2))
+    figure, axes = canvas(1, 2, figsize=(10, 3.4))
     places = np.arange(shown)
     axes[0].bar(places - 0.2, p, 0.4, color="#0072B2", label="student p, T = 1")
     axes[0].bar(places + 0.2, q, 0.4, color="#E69F00", label=f"self-teacher q, τ = {tau:.2f}")
@@ -51,5 +51,5 @@ def draw(logits: np.ndarray, tau: float, tokens: list[str], shown: int = 8) -> F
     for axis in axes:
         axis.set_xticks(places, [tokens[i] for i in order])
         axis.set_xlabel("token, most likely first")
-        axis.legend(fontsize=8)
+        axis.legend()
     return figure

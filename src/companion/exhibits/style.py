@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 # Okabe-Ito, and beyond its eight Tol's muted: distinct for colour-blind readers; every arm keeps its
@@ -33,6 +35,14 @@ COLOURS = {
 }
 FKL, RKL = COLOURS["+DAPO w/ PR-FKL"], COLOURS["+DAPO w/ PR-RKL"]
 
+PAPER: dict[str, Any] = {"color": "black", "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1.5}
+"""Every line that is the paper's, and no other."""
+LEVEL: dict[str, Any] = {"color": "0.55", "linewidth": 1, "linestyle": ":", "zorder": 0}
+"""Every line that is a setting of the study, such as the stop."""
+SMALL = 8
+"""Points: no text is smaller."""
+
+PASSES = 20
 DIGITS = 12
 """Of a position, in parts of the figure: far below a pixel, far above the noise of float64."""
 
@@ -44,6 +54,11 @@ STYLE = {
     "savefig.dpi": 200,
     "font.size": 10,
     "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.title_fontsize": 9,
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "companion",
@@ -51,15 +66,28 @@ STYLE = {
 
 
 class Settled(ConstrainedLayoutEngine):
-    """Constrained layout without its last bits, in which its solver differs from run to run."""
+    """Constrained layout until nothing moves, without its last bits, which differ from run to run.
+
+    What hangs below its own axes, such as a legend, moves with them: one pass leaves it on the way, and
+    a second drawing of the same figure would differ.
+    """
 
     def execute(self, fig: Figure) -> Any:
-        found = super().execute(fig)
-        for axes in fig.axes:
-            corners = axes.get_position(original=True).get_points().round(DIGITS)
-            # The public one would take the axes out of the layout.
-            axes._set_position(Bbox(corners), which="original")  # type: ignore[attr-defined]
+        before: list[list[float]] = []
+        for _ in range(PASSES):
+            found = super().execute(fig)
+            places = [self._settle(axes) for axes in fig.axes]
+            if places == before:
+                break
+            before = places
         return found
+
+    @staticmethod
+    def _settle(axes: Axes) -> list[float]:
+        corners = axes.get_position(original=True).get_points().round(DIGITS)
+        # The public one would take the axes out of the layout.
+        axes._set_position(Bbox(corners), which="original")  # type: ignore[attr-defined]
+        return [float(place) for place in corners.ravel()]
 
 
 def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
@@ -68,6 +96,81 @@ def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(*args, layout=Settled(), **kwargs)
     plt.close(figure)  # a notebook shows the returned Figure once, not twice
     return figure, np.atleast_1d(axes)
+
+
+def titled(figure: Figure, finding: str) -> Figure:
+    """The figure with its finding above it, wrapped to its width."""
+    words = textwrap.fill(finding, int(10.5 * figure.get_figwidth()))  # bold letters of 11 points
+    figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold", color="0.15")
+    return figure
+
+
+def paper_mark(
+    axis: Axes, x: float | Sequence[float], y: float | Sequence[float], label: str = "the paper"
+) -> None:
+    """A value of the paper's: a hollow diamond, in every figure."""
+    axis.plot(
+        x, y, "D", color="white", markeredgecolor="black", markeredgewidth=1.2, markersize=6,
+        linestyle="none", zorder=6, label=label,
+    )  # fmt: skip
+
+
+def paper_line(axis: Axes, value: float, said: str = "the paper", **placed: Any) -> None:
+    """A value of the paper's that is a level, or a place on the x axis: a dashed line; see `_line`."""
+    _line(axis, value, said, PAPER, **placed)
+
+
+def level(axis: Axes, value: float, said: str, **placed: Any) -> None:
+    """A setting of the study, such as where reheating stops: a dotted line; see `_line`."""
+    _line(axis, value, said, LEVEL, **placed)
+
+
+def _line(
+    axis: Axes,
+    value: float,
+    said: str,
+    look: dict[str, Any],
+    upright: bool = False,
+    at: float = 1,
+    under: bool = False,
+) -> None:
+    """A line across the axes, and what it is.
+
+    Args:
+        upright: at this place of the x axis.
+        at: where along the line its words stand, from 0 to 1, or beside the axes beyond that.
+        under: the words below the line instead of above it.
+    """
+    (axis.axvline if upright else axis.axhline)(value, **look)
+    beside = at > 1
+    axis.annotate(
+        said,
+        (value, at) if upright else (at, value),
+        xycoords=("data", "axes fraction") if upright else ("axes fraction", "data"),
+        xytext=(3, 0) if upright else (0, 0 if beside else -2 if under else 2),
+        textcoords="offset points",
+        ha="left" if upright or at < 0.5 or beside else "right",
+        va="center" if beside else "top" if under or (upright and at > 0.5) else "bottom",
+        fontsize=SMALL,
+        color="black" if look is PAPER else "0.35",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+    )
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], columns: int, title: str = "") -> None:
+    """One legend of these axes under the figure, where no data are; each label once."""
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        title=title or None,
+    )
 
 
 def estimates(axis: Axes, estimates: pd.Series) -> None:
@@ -87,16 +190,25 @@ def smooth(rewards: pd.DataFrame) -> pd.DataFrame:
     return rewards.rolling(10, min_periods=1).mean()
 
 
-def entropy_line(axis: Axes, rows: pd.DataFrame, colour: str, label: str) -> None:
-    """A run's entropy over its steps, with its interval over prompts."""
+def plain_log(axis: Axes) -> None:
+    """A logarithmic y axis with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def entropy_line(axis: Axes, rows: pd.DataFrame, color: str, label: str, **style: Any) -> None:
+    """A run's entropy over its steps, with its interval over prompts; `style` of the line."""
     axis.fill_between(
         rows["step"],
         rows["entropy_low"],
         rows["entropy_high"],
-        color=colour,
+        color=color,
         alpha=0.15,
         linewidth=0,
     )
-    axis.plot(rows["step"], rows["token_entropy"], "o-", color=colour, markersize=3, label=label)
+    look: dict[str, Any] = {"marker": "o", "markersize": 3, "color": color, "label": label} | style
+    axis.plot(rows["step"], rows["token_entropy"], **look)
     axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -20,6 +20,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         table=table,
         as_text=text.show(table[["Avg", *suites]]),
         sentence=headline.sentence(headline.gains(profile, rows), seeds - seeds.loc[arms.DAPO]),
+        claims=headline.claims(profile, rows),
         reported=paper.table1_beside(profile.task.base),
         note=limits.note(profile, cut),
         more={"avg_by_seed": seeds.round(2), "pass_at_k": passes.round(2), "cut": cut.round(2)},

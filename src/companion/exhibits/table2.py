@@ -6,8 +6,10 @@ import pandas as pd
 
 from companion import paper
 from companion.analysis import branching, measure
-from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.wording import judged
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 
@@ -18,6 +20,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         table=table,
         spec=".3f",
         sentence=sentence(table),
+        claims=claims(table, branching.fork_change(answers, profile.evaluation.bootstrap)),
         reported=paper.table2().set_index("checkpoint"),
     )
 
@@ -34,6 +37,21 @@ def sentence(summary: pd.DataFrame) -> str:
         f"{last['edit distance']:.3f} (the paper: 0.581 to 0.605), and minus the log-probability "
         f"from {first['- log-prob (nats)']:.3f} to {last['- log-prob (nats)']:.3f} nats (0.055 to "
         "0.077)."
+    )
+
+
+def claims(summary: pd.DataFrame, change: Estimate) -> tuple[Claim, ...]:
+    """Args: `branching.summary` and `branching.fork_change` (percent)."""
+    ours = summary["fork position (tokens)"].iloc[[0, -1]]
+    before, after = paper.table2()["fork_position"].iloc[[0, -1]]
+    fall = 100 * (after / before - 1)
+    return (
+        Claim(
+            "After reheating, sampled answers leave the likeliest one earlier",
+            f"at token {after:g} instead of {before:g} ({fall:+.0f}%)",
+            f"at token {ours.iloc[1].value:.1f} instead of {ours.iloc[0].value:.1f} ({change:+.0f}%)",
+            judged(change, [fall]),
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from companion import paper
-from companion.exhibits.exhibit import Exhibit, Shown
+from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.runs import Run
 from companion.schema import Profile
 from companion.study.roles import Evidence
@@ -19,6 +19,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         table=table,
         as_text=table.round(2).astype(object).fillna(""),
         sentence=sentence(table),
+        claims=claims(table),
         reported=paper.table6().astype(object).fillna("").set_index("model"),
     )
 
@@ -65,6 +66,19 @@ def sentence(cost: pd.DataFrame) -> str:
         f"Reheating's steps take {share:.0f}% of the time of RL's here (the paper: 15 to 17%), and "
         f"{answers['OPSD']:.1f} s per 1,000 answers beside RL's {answers['RL']:.1f}; the paper's own "
         "comparison divides answers by prompts (see the audit in notebook 10)."
+    )
+
+
+def claims(cost: pd.DataFrame) -> tuple[Claim, ...]:
+    share = cost.loc["OPSD", "share of RL (%)"]
+    low, high = paper.table6()["overhead_percent"].dropna().agg(["min", "max"])
+    return (
+        Claim(
+            "One reheating costs little beside RL itself",
+            f"{low:g}% and {high:g}% of RL's time (4B, 8B)",
+            f"{share:.0f}% of RL's time (of one seed's steps)",
+            "agrees" if share <= high else "differs",
+        ),
     )
 
 

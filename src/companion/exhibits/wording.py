@@ -54,6 +54,38 @@ def unchanged(interval: Estimate, margin: float) -> Verdict:
     return "open" if interval.low <= 0 <= interval.high else "differs"
 
 
+def directed(interval: Estimate, side: int = 1, null: float = 0) -> Verdict:
+    """Whether an effect has the direction that the paper gives it, where it gives no number.
+
+    "agrees": the interval leaves `null` out on the paper's side; "differs": on the other; "open": it
+    holds `null`.
+
+    Args:
+        side: 1 where the paper says more, -1 where it says less.
+    """
+    ends = [side * (end - null) for end in (interval.low, interval.high)]
+    if min(ends) > 0:
+        return "agrees"
+    return "differs" if max(ends) < 0 else "open"
+
+
+def near(interval: Estimate, paper: float, margin: float) -> Verdict:
+    """Whether a quantity is about what the paper has.
+
+    "agrees": the interval lies within `margin` of its value; "differs": wholly beyond; "open": in part.
+    """
+    if paper - margin <= interval.low and interval.high <= paper + margin:
+        return "agrees"
+    beyond = interval.high < paper - margin or interval.low > paper + margin
+    return "differs" if beyond else "open"
+
+
+def told(gain: Estimate, other: str) -> str:
+    """What a difference from `other` says: "gains on" it, "loses to" it, or "is not told from" it."""
+    verb = {"agrees": "gains on", "differs": "loses to", "open": "is not told from"}
+    return f"{verb[directed(gain)]} {other}"
+
+
 def _listed(names: list[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
