@@ -270,7 +270,7 @@ def test_no_hostile_string_runs_on_the_page_or_in_a_notebook(browser, tmp_path):
     table = pd.DataFrame({"answer": said, said[0]: said}, index=said)
     sentence = " ".join(said)
     shown = Shown(table=table, as_text=table, sentence=sentence, reported=table)
-    shown = replace(shown, claims=(Claim(sentence, sentence, sentence, "open"),))
+    shown = replace(shown, claims=(Claim(sentence, sentence, sentence, sentence, "open"),))
     placed = Placed(Exhibit("x", said[1], "y", (), None), shown, evidence(said[2]))
     cell = nbformat.v4.new_code_cell("show", outputs=[
         *(nbformat.v4.new_output("display_data", data) for data in shown.displays()),

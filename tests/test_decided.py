@@ -196,3 +196,14 @@ def test_rivals_stand_beside_the_studys_arms(monkeypatch):
         shown.finding
         == "PR-FKL ends highest, not told from plain DAPO: +25.0 [+25.0, +25.0] points"
     )
+
+
+def test_of_several_seeds_a_seed_is_the_unit_and_of_one_the_problems():
+    rows = samples(gains_two_points)
+    table, _ = decided.against(rows, {"x": ["a", "b"]}, "+DAPO")
+    found = decided.gains(rows, ["a", "b"], "+DAPO")
+    assert found.loc["+DAPO w/ PR-FKL"].tolist() == table["gain"].tolist()
+    assert found.columns.tolist() == ["avg@8", "pass@8"]
+    one = rows[rows["seed"] == 1]
+    alone = accuracy.gains(one, ["a", "b"], "+DAPO")
+    assert decided.gains(one, ["a", "b"], "+DAPO").equals(alone)

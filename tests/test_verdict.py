@@ -108,28 +108,32 @@ def test_the_table_has_a_row_a_claim_in_the_exhibits_order():
     placed = [
         Placed(Exhibit(name, name, "n", (), lambda *_: None), Shown(claims=claims), behind)
         for name, claims in {
-            "a": (Claim("A", "+2", "+1", "open"),),
+            "a": (Claim("A", "a", "+2", "+1", "open"),),
             "b": (),
-            "c": (Claim("C", "none", "none", "agrees"), Claim("D", "1", "2", "differs")),
+            "c": (Claim("C", "c", "no", "no", "agrees"), Claim("D", "d", "1", "2", "differs")),
         }.items()
     ]
     found = verdict.table(placed)
     assert found.to_numpy().tolist() == [
-        ["A", "+2", "+1", 2, "open", "a"],
-        ["C", "none", "none", 2, "agrees", "c"],
-        ["D", "1", "2", 2, "differs", "c"],
+        ["A", "a", "+2", "+1", 2, "open", "a"],
+        ["C", "c", "no", "no", 2, "agrees", "c"],
+        ["D", "d", "1", "2", 2, "differs", "c"],
     ]
 
 
 def test_its_words_and_its_place_in_a_readme(tmp_path):
     verdicts = pd.DataFrame(
         [
-            ["It helps", "+2", "+1 [-1, 3]", 3, "open", "a"],
-            ["It costs", "0", "-9", 1, "differs", "b"],
+            ["It helps", "it helps", "+2", "+1 [-1, 3]", 3, "open", "a"],
+            ["It costs", "it costs", "0", "-9", 1, "differs", "b"],
+            ["RL ends", "RL ends", "0", "1", 1, "open", "b"],
         ],
         columns=verdict.COLUMNS,
     )
-    assert verdict.lines(verdicts) == {"Not as in the paper": "it costs.", "Open": "it helps."}
+    assert verdict.lines(verdicts) == {
+        "Not as in the paper (1 of 3)": "it costs.",
+        "Open (2 of 3)": "it helps; RL ends.",
+    }
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- verdict: results/laptop -->\nold\n<!-- end -->\n## B\n")
     assert not verdict.refresh(readme, "study", verdicts) and "old" in readme.read_text()
@@ -141,5 +145,5 @@ def test_its_words_and_its_place_in_a_readme(tmp_path):
             and "old" not in text
         )
         assert "| [It helps](results/laptop/README.md#a) | +2 | +1 [−1, 3] | 3 | open |" in text
-        assert text.endswith("- **Open**: it helps.\n<!-- end -->\n## B\n")
+        assert text.endswith("- **Open (2 of 3)**: it helps; RL ends.\n<!-- end -->\n## B\n")
     assert not verdict.refresh(tmp_path / "none.md", "laptop", verdicts)

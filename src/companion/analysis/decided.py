@@ -60,6 +60,24 @@ def against(
     return table, pd.DataFrame(each)
 
 
+def gains(
+    samples: pd.DataFrame, suites: list[str], other: str, resamples: int = 2000
+) -> pd.DataFrame:
+    """Each policy minus `other`, in points: a row a policy, a column a metric, each cell an Estimate.
+
+    Of several seeds a seed is the unit, as in `against`; of one, whose spread nobody knows, the interval
+    is over problems alone (`accuracy.gains`).
+    """
+    if samples["seed"].nunique() == 1:
+        return accuracy.gains(samples, suites, other, resamples)
+    table, _ = against(samples, {"": suites}, other)
+    found = {
+        policy: dict(zip(rows["metric"], rows["gain"], strict=True))
+        for policy, rows in table.groupby("policy", sort=False)
+    }
+    return pd.DataFrame.from_dict(found, orient="index", columns=table["metric"].unique())
+
+
 def _detectable(gains: np.ndarray) -> float:
     return paired.smallest_detectable(float(gains.std(ddof=1)), len(gains))
 

@@ -29,6 +29,8 @@ class Claim:
 
     claim: str
     """In a reader's words, as the paper means it: "Reheating costs no accuracy by itself"."""
+    brief: str
+    """The same in a few words, within a sentence: "reheating alone costs nothing"."""
     paper: str
     """Its number with its unit, or in a few words what it saw."""
     here: str
@@ -70,8 +72,6 @@ class Shown:
     """On the page, above all else of it."""
     claims: tuple[Claim, ...] = ()
     """The paper's claims that it puts to the test, from the same measurements as the sentence."""
-    finding: str = ""
-    """The figure's finding in a line, also its title."""
     reported: pd.DataFrame | None = None
     """The paper's own table, to stand beside it."""
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)

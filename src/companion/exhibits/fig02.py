@@ -151,6 +151,7 @@ def claims(dynamics: pd.DataFrame, collapse_entropy: float, last: int = 20) -> t
     return (
         Claim(
             "RL makes entropy collapse: the policy stops exploring",
+            "RL collapses entropy",
             f"below {THRESHOLDS['collapsed']:g} nats a token",
             f"from {ends['first'].mean():.3f} to {ends['last'].mean():.3f} [{lows['last']:.3f}, "
             f"{highs['last']:.3f}] nats a token (range of seeds)",
@@ -158,6 +159,7 @@ def claims(dynamics: pd.DataFrame, collapse_entropy: float, last: int = 20) -> t
         ),
         Claim(
             "Resumed after reheating, RL earns a higher training reward",
+            "more reward after reheating",
             "higher (drawn, without a number)",
             f"{gap:+.3f} of a score of at most 1, over the last {last} steps",
             directed(gap),

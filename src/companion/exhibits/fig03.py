@@ -111,6 +111,7 @@ def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Reheating leaves the representations inside the policy as they were (CKA, 1: the same)",
+            "representations stay",
             f"above {PAPER} in every layer",
             f"{least:.4f} in the layer that changes most (of {cka['before'].nunique()})",
             directed(least, null=PAPER),

@@ -131,6 +131,7 @@ def claims(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> tuple[Claim,
     return (
         Claim(
             "Reheating keeps what the policy can do on problems of another kind",
+            "other kinds of problem stay solved",
             "no systematic loss (GPQA, without a number)",
             f"{lost:+.1f} points, of the {start:.1f}% that there were to lose",
             "open" if nothing else unchanged(lost, MARGIN),

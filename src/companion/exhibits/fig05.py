@@ -116,6 +116,7 @@ def claims(tokens: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Reheating hardly changes the probabilities of tokens (mean KL to the policy before)",
+            "token probabilities stay",
             f"about {PAPER} nats a token",
             f"{kl:.3f} nats a token",
             near(kl, PAPER, margin=PAPER),

@@ -126,6 +126,7 @@ def claims(found: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "While a policy is reheated, its entropy jumps within a single step",
+            "entropy jumps in one step",
             f"one step makes {theirs:.0f}% of the change (of the log-probability)",
             f"the step that stands out most makes {ours[SHARE]:.0f}% of the rise (p = "
             f"{ours['p-value']:.2g})",

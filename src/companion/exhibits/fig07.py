@@ -91,6 +91,7 @@ def claims(paths: pd.DataFrame, recovery: float | None) -> tuple[Claim, ...]:
     ratio, ends = _ratio(paths), _ends(paths)
     larger = Claim(
         "Forward KL has the larger gradients, throughout",
+        "forward KL has the larger gradient",
         "larger (drawn, without a number)",
         f"{ratio:.2f} times reverse KL's (median and range of steps)",
         directed(ratio, null=1),
@@ -100,6 +101,7 @@ def claims(paths: pd.DataFrame, recovery: float | None) -> tuple[Claim, ...]:
     nats, steps = ends["token_entropy"], ends["step"]
     back = Claim(
         "Forward and reverse KL both bring entropy back",
+        "both directions bring entropy back",
         "to a similar degree (without a number)",
         f"to {nats.iloc[0]:.3f} nats in {steps.iloc[0]} steps, {nats.iloc[1]:.3f} in {steps.iloc[1]}",
         "agrees" if nats.min() >= recovery else "differs",

@@ -123,6 +123,7 @@ def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "The temperature that is distilled (τ) hardly matters for how entropy comes back",
+            "τ hardly matters",
             f"less than {PAPER} nats apart",
             f"at most {spread:.3f} nats apart (τ of {', '.join(f'{tau:g}' for tau in taus)})",
             "agrees" if spread < PAPER else "differs",

@@ -94,6 +94,7 @@ def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Reheating a policy that has not collapsed makes its entropy run away",
+            "an uncollapsed policy runs away",
             f"without bound; gradients grow sharply from step {PAPER:.0f}",
             f"{nats.iloc[0]:.3f} to {last:.3f} nats in {base.index.max()} steps",
             # Growth that is slower than the controlled one from a collapsed policy is no running away.

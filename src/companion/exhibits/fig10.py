@@ -113,6 +113,7 @@ def claims(path: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Left on past the stop, reheating makes entropy explode within a few steps",
+            "entropy explodes past the stop",
             f"{low:g} to about {high:g} nats in {stop - start:g} steps ({FOLD:.0f}-fold)",
             f"at most {fastest:.1f}-fold in as many steps; {end:.2f} nats at step {last['step']:.0f}",
             "agrees" if fastest >= FOLD / 2 else "differs",

@@ -74,6 +74,7 @@ def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "A low temperature, distilled the same way, takes entropy down again",
+            "a low τ cools",
             "down again (drawn, without a number)",
             f"{before.value:.3f} to {after:.3f} nats in {steps} steps",
             directed(_fall(before, after), side=-1),

@@ -100,12 +100,14 @@ def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Cooling takes the weights back along the way that reheating took them",
+            "cooling goes back the same way",
             f"{100 * PAPER['projection']:.0f}% of the way",
             f"{100 * along.value:.0f}% of the way (one pair of updates)",
             near(along, PAPER["projection"], margin=0.25),
         ),
         Claim(
             "It does not end where reheating began: a part of the way remains",
+            "a part of the way remains",
             f"about {100 * PAPER['residual_ratio']:.0f}% of the way remains",
             f"{100 * rest.value:.0f}% of the way remains (one pair of updates)",
             near(rest, PAPER["residual_ratio"], margin=0.25),

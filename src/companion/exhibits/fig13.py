@@ -141,12 +141,14 @@ def claims(dynamics: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "On few prompts plain RL becomes unstable and loses what it learned",
+            "plain RL breaks on few prompts",
             f"gradients spike near step {SPIKES:.0f}, then the reward falls",
             f"reward {last:.2f} at the end, {best:.2f} at best, in {steps} steps (one seed)",
             "agrees" if falls else "differs" if steps >= SPIKES else "open",
         ),
         Claim(
             "Reheating keeps RL on few prompts stable",
+            "reheating keeps RL stable there",
             "the reward does not fall (without a number)",
             f"reward {hot:.2f} at the end, {hottest:.2f} at best (one seed)",
             "differs" if hot_falls else "agrees" if falls else "open",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from companion import paper, tasks
-from companion.analysis import accuracy
+from companion.analysis import accuracy, decided
 from companion.exhibits import headline, limits
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.wording import judged
@@ -33,7 +33,7 @@ def table(samples: pd.DataFrame, suites: list[str], resamples: int = 2000) -> pd
     stages = {UNTIL: ("Collapsed", "Base"), AFTER: (arms.DAPO, "Collapsed")}
     return pd.DataFrame.from_dict(
         {
-            name: accuracy.gains(samples, suites, before, resamples).loc[after]
+            name: decided.gains(samples, suites, before, resamples).loc[after]
             for name, (after, before) in stages.items()
         },
         orient="index",
@@ -63,6 +63,7 @@ def claims(table: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "RL makes the base policy more accurate, until its entropy has collapsed",
+            "RL adds accuracy",
             f"{each} points of accuracy",
             f"{added:+.1f} points ({table.columns[0]})",
             judged(added, theirs.values()),

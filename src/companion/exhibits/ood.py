@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from companion import tasks
-from companion.analysis import accuracy
+from companion.analysis import accuracy, decided
 from companion.exhibits import headline, limits
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.headline import HEADLINE
@@ -21,7 +21,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
         return None
     rows, resamples = headline.samples(evidence), profile.evaluation.bootstrap
     table = accuracy.table(rows, [suite], resamples)["Avg"]
-    gains = accuracy.gains(rows, [suite], arms.DAPO, resamples)
+    gains = decided.gains(rows, [suite], arms.DAPO, resamples)
     seeds = accuracy.by_seed(rows, [suite]).loc["Collapsed"]
     note = limits.note(profile, accuracy.cut(rows, [suite]))
     return Shown(table=table, note=note, sentence=sentence(table, gains, seeds))

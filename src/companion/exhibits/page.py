@@ -61,6 +61,8 @@ def _environment(*, html: bool) -> jinja2.Environment:
         "picture": _picture,
         "panels": _panels,
         "moved": _moved,
+        "words": verdict.lines,
+        "answer": verdict.markdown,
     }
     return environment
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from companion import tasks
-from companion.analysis import accuracy, collect
+from companion.analysis import accuracy, collect, decided
 from companion.exhibits import limits
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.wording import holds, unchanged
@@ -22,13 +22,13 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         collect.samples(evidence.every("evaluations")), ["Collapsed", *arms.REHEATED]
     )
     suites = tasks.suites(profile)
-    cost = accuracy.gains(rows, suites, "Collapsed", profile.evaluation.bootstrap)
+    cost = decided.gains(rows, suites, "Collapsed", profile.evaluation.bootstrap)
     note = limits.note(profile, accuracy.cut(rows, suites))
     return Shown(table=cost, note=note, sentence=sentence(cost), claims=claims(cost))
 
 
 def sentence(cost: pd.DataFrame) -> str:
-    """Args: `accuracy.gains` of each reheated policy against the collapsed one."""
+    """Args: `decided.gains` of each reheated policy against the collapsed one."""
     distilled, scaled = cost.loc["PR-FKL"].iloc[0], cost.loc["PR-scale*"].iloc[0]
     return (
         f"Before any further RL PR-FKL changes avg@8 by {distilled:+.1f} points, an interval that "
@@ -43,6 +43,7 @@ def claims(cost: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "Reheating by itself costs no accuracy",
+            "reheating alone costs nothing",
             "no systematic loss (MATH-500, without a number)",
             f"{distilled:+.1f} points ({cost.columns[0]})",
             unchanged(distilled, MARGIN),

@@ -48,6 +48,7 @@ def claims(summary: pd.DataFrame, change: Estimate) -> tuple[Claim, ...]:
     return (
         Claim(
             "After reheating, sampled answers leave the likeliest one earlier",
+            "answers fork earlier",
             f"at token {after:g} instead of {before:g} ({fall:+.0f}%)",
             f"at token {ours.iloc[1].value:.1f} instead of {ours.iloc[0].value:.1f} ({change:+.0f}%)",
             judged(change, [fall]),

@@ -75,6 +75,7 @@ def claims(cost: pd.DataFrame) -> tuple[Claim, ...]:
     return (
         Claim(
             "One reheating costs little beside RL itself",
+            "one reheating is cheap",
             f"{low:g}% and {high:g}% of RL's time (4B, 8B)",
             f"{share:.0f}% of RL's time (of one seed's steps)",
             "agrees" if share <= high else "differs",

@@ -11,7 +11,7 @@ import pandas as pd
 from companion.exhibits.placed import Placed
 from companion.exhibits.text import minus
 
-COLUMNS = ["claim", "the paper", "here", "seeds", "verdict", "exhibit"]
+COLUMNS = ["claim", "in brief", "the paper", "here", "seeds", "verdict", "exhibit"]
 SAID = {"agrees": "As in the paper", "differs": "Not as in the paper", "open": "Open"}
 MARKS = r"(<!-- verdict: results/{profile} -->\n).*?(<!-- end -->)"
 """Where README.md has the table."""
@@ -20,12 +20,13 @@ MARKS = r"(<!-- verdict: results/{profile} -->\n).*?(<!-- end -->)"
 def table(placed: Sequence[Placed]) -> pd.DataFrame:
     """A row a claim, in the order of the exhibits that test them.
 
-    Columns: claim, the paper, here (with its interval), seeds (how many), verdict (agrees, differs or
-    open), exhibit (its name).
+    Columns: claim, in brief, the paper, here (with its interval), seeds (how many), verdict (agrees,
+    differs or open), exhibit (its name).
     """
     rows = [
         [
             claim.claim,
+            claim.brief,
             claim.paper,
             claim.here,
             len(p.behind.seeds),
@@ -42,9 +43,9 @@ def lines(verdicts: pd.DataFrame) -> dict[str, str]:
     """The table in plain words: for each verdict that there is, its claims in one line."""
     found = {}
     for verdict, name in SAID.items():
-        claims = verdicts.loc[verdicts["verdict"] == verdict, "claim"]
+        claims = verdicts.loc[verdicts["verdict"] == verdict, "in brief"]
         if len(claims):
-            found[name] = "; ".join(claim[0].lower() + claim[1:] for claim in claims) + "."
+            found[f"{name} ({len(claims)} of {len(verdicts)})"] = f"{'; '.join(claims)}."
     return found
 
 
