@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 SETTINGS, PUBLISHED = roles.settings("laptop"), roles.published("laptop")
 
 
-NAMES = [r"fp32", r"temperature 1\b", r"T = 1\b", r"avg@8", r"Table 1\b"]
+NAMES = [r"fp32", r"temperature 1\b", r"T = 1\b", r"avg@8", r"Table 1\b", r"Qwen3"]
 """Digits that name something, or say what was tested."""
 
 
