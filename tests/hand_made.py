@@ -30,7 +30,8 @@ def run(profile, root, stage, slug, settings, arm=None, samples=None, policy="ba
 def samples(shift, label):
     return pd.DataFrame(
         {"suite": suite, "problem": f"p{p}", "sample": s, "correct": (p + s + shift) % 3 == 0,
-         "prompt": f"{p}", "gold": f"{p}", "token_ids": [p, s], "ended": s > 0 or label != "Base"}
+         "prompt": f"{p}", "gold": f"{p}", "answer": "yes", "token_ids": [p, s],
+         "ended": s > 0 or label != "Base"}
         for suite in countdown.suites(PROFILE.task, "test") for p in range(4) for s in range(8)
     )  # fmt: skip
 

@@ -41,8 +41,8 @@ def test_executed_notebooks_come_along_without_this_machines_paths(place, finish
     executed.mkdir(parents=True)
     notebook = nbformat.v4.new_notebook()
     notebook.metadata["papermill"] = {"input_path": str(place / "a.ipynb"), "duration": 3}
-    nbformat.write(notebook, executed / "00_overview.ipynb")
-    copy = publish.publish(PROFILE) / "notebooks" / "seed7" / "00_overview.ipynb"
+    nbformat.write(notebook, executed / "01_collapse.ipynb")
+    copy = publish.publish(PROFILE) / "notebooks" / "seed7" / "01_collapse.ipynb"
     assert str(place) not in copy.read_text() and '"duration": 3' in copy.read_text()
 
 
@@ -86,7 +86,7 @@ def executed_00(place, words):
     folder = place / "runs" / "smoke" / "notebooks-seed7"
     folder.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words, id="one")])
-    nbformat.write(notebook, folder / "00_overview.ipynb")
+    nbformat.write(notebook, folder / "01_collapse.ipynb")
 
 
 @pytest.mark.fault("a run made again under a published name")
@@ -126,7 +126,7 @@ def test_notebooks_whose_runs_are_not_published_stay_here(place, finished, undra
         nbformat.write(nbformat.v4.new_notebook(), folder / f"{name}.ipynb")
     (folder / "04_evaluate.ipynb").unlink()
     target = publish.publish(PROFILE)
-    assert [p.name for p in (target / "notebooks" / "seed7").iterdir()] == ["00_overview.ipynb"]
+    assert [p.name for p in (target / "notebooks" / "seed7").iterdir()] == ["01_collapse.ipynb"]
 
 
 @pytest.mark.fault("a damaged output is published")

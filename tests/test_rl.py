@@ -453,25 +453,28 @@ def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_pat
 
 
 def test_a_prolonged_arm_is_one_that_was_longer_from_the_start(tmp_path, monkeypatch):
-    """To the last bit of the policies that are evaluated, its earlier one among them."""
+    """To the last bit of the policies that are evaluated, its earlier one among them.
+
+    Which is none of those that the arm it prolongs is evaluated by: 2 is not among 1 and 3.
+    """
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     profile = params.load(
         "smoke",
         TINY
         | {
-            "rl.continued_steps": 2,
+            "rl.continued_steps": 3,
             "rl.evaluated_checkpoints": 2,
-            "rl.evaluated_every": 1,
+            "rl.evaluated_every": 2,
         },
     )
     base = policies.base(profile)
     plain = rl.resume(profile, base, arm="+DAPO", goes_on=True)
     longer = rl.prolong(profile, plain, 1, arm="+DAPO, equal tokens")
-    assert longer.record["resumed_at"] == 2
-    three = params.change(profile, {"rl.continued_steps": 3})
-    start = rl.resume(three, base, arm="three steps")
+    assert longer.record["resumed_at"] == 3
+    four = params.change(profile, {"rl.continued_steps": 4})
+    start = rl.resume(four, base, arm="four steps")
     found, expected = rl.checkpoints(longer), rl.checkpoints(start)
-    assert [*found] == [*expected] == [2, 3] and [*rl.checkpoints(plain)] == [1, 2]
+    assert [*found] == [*expected] == [2, 4] and [*rl.checkpoints(plain)] == [1, 3]
     for step in found:
         assert hashes.content_hash(found[step]) == hashes.content_hash(expected[step])
     assert longer.metrics.drop(columns="seconds").equals(start.metrics.drop(columns="seconds"))
