@@ -63,7 +63,8 @@ def resume(
         temperature: of the rollouts; the profile's if None.
         keep_optimizer: take over the optimizer of this profile's collapse run (a sensitivity
             check); `start` must be the policy that run ended with.
-        goes_on: keep verl's last checkpoint, four times the policy's size, for `prolong`.
+        goes_on: keep for `prolong` verl's last checkpoint, four times the policy's size, and every saved
+            policy that may then be evaluated.
 
     Raises:
         ValueError: an impossible setting, or `start` is no policy. Nothing has been trained then.
@@ -97,8 +98,7 @@ def prolong(profile: Profile, run: Run, steps: int, *, arm: str) -> Run:
 
 def checkpoints(run: Run) -> dict[int, Path]:
     """The policies of a finished run that are to be evaluated, by step, the last one included."""
-    settings = run.identity["settings"]
-    before = {step: verl_files.kept_policy(run.folder, step) for step in _kept(settings)}
+    before = {step: verl_files.kept_policy(run.folder, step) for step in _kept(run)}
     return before | {run.result["step"]: run.policy}
 
 
@@ -132,12 +132,17 @@ def _resumed(
     return run
 
 
-def _kept(settings: Mapping[str, Any]) -> list[int]:
-    """The steps before a run's last whose policies are kept: saved ones, `evaluated_every` apart."""
+def _kept(run: Run, *, goes_on: bool = False) -> list[int]:
+    """The steps before a run's last whose policies are kept: saved ones, `evaluated_every` apart.
+
+    Of a run that goes on all saved ones since the first of them: nobody knows yet where it will end.
+    """
+    settings = run.identity["settings"]
     steps, every = settings["steps"], settings["check_every"]
     count, apart = settings.get("evaluated_checkpoints", 1), settings.get("evaluated_every", 0)
     at = [steps - apart * i for i in range(1, count)]
-    return sorted({step - step % every for step in at if step >= every})
+    kept = sorted({step - step % every for step in at if step >= every})
+    return list(range(kept[0], steps, every)) if goes_on and kept else kept
 
 
 def _settings(profile: Profile, temperature: float) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def _train(
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
     with run.recording(arm=arm, data=tasks.source(profile)) as result:
         if not run.policy.exists():  # else an earlier try was killed between this and its end
-            step = _to_the_end(profile, run, temperature, optimizer)
+            step = _to_the_end(profile, run, temperature, optimizer, _kept(run, goes_on=goes_on))
             verl_files.copy_policy(run.folder / "verl" / f"global_step_{step}", run.policy)
         last = metrics.read(run.folder / "metrics.jsonl")[-1]
         result.update(step=last["step"], token_entropy=last["token_entropy"])
@@ -209,7 +214,9 @@ def _train(
         _trim(run, kept=last["step"] if goes_on or stop_entropy is not None else None)
 
 
-def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path | None) -> int:
+def _to_the_end(
+    profile: Profile, run: Run, temperature: float, optimizer: Path | None, kept: list[int]
+) -> int:
     """Train until the run is decided, from nothing or from its newest checkpoint; the last step."""
     settings = run.identity["settings"]
     steps, stop_entropy = settings["steps"], settings["stop_entropy"]
@@ -226,7 +233,7 @@ def _to_the_end(profile: Profile, run: Run, temperature: float, optimizer: Path 
             steps=steps,
             temperature=temperature,
             stop_entropy=stop_entropy,
-            kept=_kept(settings),
+            kept=kept,
             resume_from=checkpoint,
         )
         for checkpoint in (
@@ -264,9 +271,11 @@ def _begin_as(run: Run, earlier: Run) -> None:
     partial = run.folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(earlier.folder / "verl" / last, partial / "verl" / last)
-    for step, policy in checkpoints(earlier).items():
-        if step in _kept(run.identity["settings"]):
-            shutil.copytree(policy, verl_files.kept_policy(partial, step))
+    for step in _kept(run):
+        policy = verl_files.kept_policy(earlier.folder, step)
+        if step <= earlier.result["step"]:
+            found = earlier.policy if step == earlier.result["step"] else policy
+            shutil.copytree(found, verl_files.kept_policy(partial, step))
     shutil.copy2(earlier.folder / "metrics.jsonl", partial)
     partial.rename(run.folder)
 
