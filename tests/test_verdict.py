@@ -10,6 +10,7 @@ from companion import params
 from companion.exhibits import registry, style, verdict
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.placed import Placed
+from companion.exhibits.text import minus
 from companion.exhibits.wording import directed, judged, near, told, unchanged
 from companion.statistics import Estimate
 from companion.study import roles
@@ -94,7 +95,7 @@ def test_every_figure_says_what_it_found_in_letters_that_can_be_read(published):
     figures = {name: shown for name, shown in published.items() if shown.figure}
     assert {"fig01", "fig13", "figA"} <= set(figures)
     for name, shown in figures.items():
-        assert shown.figure.get_suptitle().replace("\n", " ") == shown.finding, name
+        assert shown.figure.get_suptitle().replace("\n", " ") == minus(shown.finding), name
         assert 0 < len(shown.finding) <= 90, (name, shown.finding)
         assert shown.figure.get_figwidth() <= 10, name
         shown.figure.draw_without_rendering()  # makes the labels of the ticks

@@ -21,10 +21,13 @@ from safetensors.torch import load_file
 from companion import distillation, hashes, objective, params, policies
 from companion.analysis import (
     branching,
+    browsed,
     displacement,
     distribution,
     gradients,
+    leak,
     measure,
+    positions,
     representation,
 )
 from companion.provenance import portable
@@ -347,6 +350,36 @@ def of_gradients(_):
     }
 
 
+def of_positions(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure.runs, "ROOT", folder)
+        patch.setattr(positions, "PROMPTS", 4)
+        found = positions.of(positions.find(SMOKE, SHIPPED))
+    return {
+        name: {"at": [p.prompt, p.answer_so_far], "logits": p.logits[:8].tolist()}
+        for name, p in found.items()
+    }
+
+
+def of_browsed(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure.runs, "ROOT", folder)
+        patch.setattr(browsed, "PROBLEMS", 6)
+        patch.setattr(browsed, "ANSWERS", 2)
+        rows = measure.table(browsed.answers(SMOKE, {"a": SHIPPED}))
+    entropies = [nats for row in rows["entropies"] for nats in row]
+    texts = rows.drop(columns="entropies").assign(tokens=rows["tokens"].map(list))
+    return {"rows": texts.to_dict("records"), "entropies": entropies}
+
+
+def of_leak(folder):
+    few = params.change(SMOKE, {"analysis.problems": 5, "analysis.samples": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure.runs, "ROOT", folder)
+        rows = measure.table(leak.measure(few, SHIPPED, {"x": policies.base(SMOKE)}))
+    return {name: rows[name].tolist() for name in rows}
+
+
 VERSIONS = {
     "objective": (objective, "VERSION", of_objective),
     "sampler: transformers": (answers.VERSIONS, "transformers", of_transformers_sampler),
@@ -363,10 +396,13 @@ VERSIONS = {
     "match": (matching, "VERSION", of_match),
     "evaluate": (evaluate, "VERSION", of_evaluate),
     "analysis: branching": (measure.VERSIONS, "branching", of_branching),
+    "analysis: browsed": (measure.VERSIONS, "browsed", of_browsed),
     "analysis: cka": (measure.VERSIONS, "cka", of_cka),
     "analysis: displacement": (measure.VERSIONS, "displacement", of_displacement),
     "analysis: distribution": (measure.VERSIONS, "distribution", of_distribution),
     "analysis: gradients": (measure.VERSIONS, "gradients", of_gradients),
+    "analysis: leak": (measure.VERSIONS, "leak", of_leak),
+    "analysis: positions": (measure.VERSIONS, "positions", of_positions),
 }
 """By name: where the version stands, and what gives its results (in a folder of its own)."""
 

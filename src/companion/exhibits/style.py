@@ -16,6 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from companion.exhibits.text import minus
+
 # Okabe-Ito, and beyond its eight Tol's muted: distinct for colour-blind readers; every arm keeps its
 # colour in every figure.
 COLOURS = {
@@ -51,7 +53,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 110,
-    "savefig.dpi": 200,
+    "savefig.dpi": 120,  # the page has the SVG; twice this would fill the repository
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -100,7 +102,9 @@ def canvas(*args, **kwargs) -> tuple[Figure, np.ndarray]:
 
 def titled(figure: Figure, finding: str) -> Figure:
     """The figure with its finding above it, wrapped to its width."""
-    words = textwrap.fill(finding, int(10.5 * figure.get_figwidth()))  # bold letters of 11 points
+    words = textwrap.fill(
+        minus(finding), int(10.5 * figure.get_figwidth())
+    )  # bold letters of 11 points
     figure.suptitle(words, x=0.01, ha="left", fontsize=11, fontweight="bold", color="0.15")
     return figure
 
