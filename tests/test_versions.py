@@ -272,6 +272,9 @@ def of_evaluate(folder):
     return {"asked": asked, "kept": json.loads(kept.to_json(orient="records"))}
 
 
+POSITION = ["checkpoint", "position", "answers", "value", "low", "high"]
+
+
 def of_branching(_):
     greedy = [5, 6, 7, 8, 2]
     sampled = [[5, 6, 7, 8, 2], [5, 9, 7, 8, 2], [5, 6, 2], [5, 6, 7, 8, 8, 2], [1, 2]]
@@ -291,7 +294,9 @@ def of_branching(_):
         "edit_distance": rows["edit_distance"].tolist(),
         "fork_position": rows["fork_position"].fillna(-1).tolist(),
         "summary": {name: [[x.value, x.low, x.high] for x in summary[name]] for name in summary},
-        "by_position": branching.by_position(rows, least=2, resamples=100).to_dict("list"),
+        "by_position": branching.by_position(rows, least=2, resamples=100)[POSITION].to_dict(
+            "list"
+        ),
     }
 
 
