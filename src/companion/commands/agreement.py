@@ -23,9 +23,18 @@ NO_SETTING = (
 )
 """Of a profile: in what published seeds may differ, the platform apart. Rivals say what is made,
 not how."""
-OF_THE_SEED = ("seed", "tau", "max_steps", "recovery_entropy", "ceiling_entropy")
+OF_THE_SEED = (
+    "seed",
+    "tau",
+    "strength",
+    "steps",
+    "max_steps",
+    "recovery_entropy",
+    "ceiling_entropy",
+)
 """Of a run's settings: those that some runs take from others of their seed, such as the tau of
-PR-scale*. Where they are the profile's own, the profiles are compared."""
+PR-scale*, the strength of merge*, the steps of +DAPO, equal tokens. Where they are the profile's own,
+the profiles are compared."""
 SHARED = (("evaluations", "Base"), ("training", "Collapsed"))
 """The parts that start from the same policy whatever the seed."""
 
