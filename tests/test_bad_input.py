@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from companion import params, policies, runs
@@ -134,6 +133,6 @@ def test_what_is_no_number_has_diverged_and_is_no_measure(monkeypatch):
     assert reheat.diverged(SMOKE, math.nan)
     assert reheat.diverged(reheat.with_tau(SMOKE, 0.8), math.nan)
     few = params.load("smoke", {"entropy.prompts": 6, "rl.max_response_tokens": 4})
-    monkeypatch.setattr(entropy, "_entropy_sums", lambda *_: np.full(6, math.nan))
+    monkeypatch.setattr(entropy, "token_entropies", lambda *_: [[math.nan]] * 6)
     with pytest.raises(ValueError, match="entropy of the policy in 'countdown-base' is nan nats"):
         entropy.token_entropy(BASE, few)

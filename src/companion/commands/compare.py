@@ -84,12 +84,15 @@ def table(yours: pd.Series, published: pd.DataFrame) -> pd.DataFrame:
     expected = {name: another(row) for name, row in published.iterrows()}
     rows = {}
     for name, value in yours.items():
-        there = expected.get(name)
-        known = there is not None and not math.isnan(there.low)
+        said, inside = "", ""
+        if there := expected.get(name):
+            known = not math.isnan(there.low)
+            said = f"{there:.1f}" if known else f"{there.value:.1f}"
+            inside = ("yes" if there.low <= value <= there.high else "NO") if known else ""
         rows[name] = {
             "yours": f"{value:.1f}",
-            EXPECTED: "" if there is None else f"{there:.1f}" if known else f"{there.value:.1f}",
-            "inside": "" if not known else "yes" if there.low <= value <= there.high else "NO",
+            EXPECTED: said,
+            "inside": inside,
             "the paper": _reported(str(name)),
         }
     return pd.DataFrame.from_dict(rows, orient="index")
