@@ -198,9 +198,8 @@ def test_a_policy_is_reheated_and_its_card_says_so(tmp_path, prompts, monkeypatc
     policies.load_policy(out)  # whole, by transformers
     card = (out / "card.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
-    assert (
-        front["pipeline_tag"] == "text-generation" and "countdown-collapsed" in front["base_model"]
-    )
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["base_model"] == "countdown-base"  # as the policy's own card has it
     assert card.count("\n| avg@2 (%) |") == card.count("\n| pass@2 (%) |") == 1
     assert "| before | after | scaled exactly, same entropy |" in card
     assert f"{record['result']['token_entropy']:.4f} nats in" in card and "frozen teacher" in card
