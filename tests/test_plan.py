@@ -14,6 +14,7 @@ from companion.machine import dry_run, memory, plan
 from companion.machine.memory import GIB, Shape, peaks, shape
 from companion.params import ROOT
 from companion.stages import swift_command, verl_command
+from companion.study import roles
 
 BASE = "results/checkpoints/countdown-base"
 P4 = 4_022_468_096
@@ -385,7 +386,11 @@ def test_a_printed_command_is_the_one_that_runs(capsys):
         *swift_command.command(profile, dry_run.POLICY, dry_run.RUN),
     ]
     report(profile)
-    assert shlex.join(swift) in capsys.readouterr().out.splitlines()
+    printed = dry_run.commands(profile)["reheating (ms-swift)"][-1]
+    assert printed in capsys.readouterr().out and shlex.split(printed) == swift
+    lines = [shlex.split(line.removesuffix("\\")) for line in printed.splitlines()]
+    assert max(map(len, lines)) == 4  # python -m swift.cli.main rlhf
+    assert ["--rlhf_type", "gkd"] in lines
 
 
 def test_several_nodes_commands_are_submitted_with_their_environment():
@@ -397,3 +402,22 @@ def test_several_nodes_commands_are_submitted_with_their_environment():
         given = dict(word.split("=", 1) for word in shlex.split(line)[1 : len(asked)])
         assert asked == given | {"RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
     assert "companion.adapters.every_node 2 8" in several["reheating (ms-swift)"][1]
+
+
+# --- Hours that were measured ---------------------------------------------------------------
+
+
+def test_a_published_profiles_hours_are_those_of_its_runs():
+    took, index = plan.plan(load("laptop"))["hours"], roles.published("laptop").index
+    collapse = index[(index["role"] == "training") & (index["key"] == "Collapsed")]["run"]
+    seconds = sorted(run.record["seconds"] for run in collapse)
+    assert len(seconds) == 3 and took["RL to collapse"] == seconds[1] / 3600
+    assert took["total"] == took.drop("total").sum() and 1 < took["total"] < 3
+    assert plan.notes(load("laptop"))[0].startswith(
+        "Hours: the median of the seeds in results/laptop"
+    )
+
+
+def test_a_profile_without_published_runs_has_no_hours_on_cpu():
+    assert plan.plan(load("own"))["hours"].isna().all()
+    assert plan.notes(load("own"))[0] == "Hours: not known, since no seed is published."

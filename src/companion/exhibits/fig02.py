@@ -127,6 +127,7 @@ def _resumed(axis: Axes, rows: pd.DataFrame, measure: str, arm: str) -> None:
         values = smooth(values)
     else:
         look |= {"marker": "o", "markersize": 4}
+    values = values.dropna()  # where fewer seeds are left their mean is another's
     axis.plot(values.index, values.mean(axis=1), color=colour, label=arm, **look)
     if values.shape[1] > 1:
         edges = values.min(axis=1), values.max(axis=1)

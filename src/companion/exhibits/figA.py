@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -73,6 +74,7 @@ def draw(table: pd.DataFrame, each: pd.DataFrame) -> Figure:
             if theirs := headline.in_the_paper(metric, policy, arms.DAPO).values():
                 paper_mark(axis, list(theirs), [at] * len(theirs))
         axis.set(title=f"{metric}, {place}", xlabel="points over plain DAPO")
+        axis.set_xlim(np.clip(axis.get_xlim(), -100, 100))  # no accuracy differs by more
         axis.set_yticks(
             range(len(policies)),
             [short(name) for name in policies],

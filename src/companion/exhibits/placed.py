@@ -17,4 +17,4 @@ class Placed:
     @property
     def label(self) -> str:
         """For those who cannot see the figure: what it says, and how it looks."""
-        return " ".join(filter(None, (self.shown.finding, self.exhibit.alt)))
+        return ". ".join(filter(None, (self.shown.finding, self.exhibit.alt)))

@@ -15,9 +15,9 @@ RUN, POLICY = Path("RUN"), Path("POLICY")
 
 
 def commands(profile: Profile) -> dict[str, list[str]]:
-    """As lines for a shell: verl's command to collapse and one of an arm, and ms-swift's.
+    """For a shell: verl's command to collapse and one of an arm, and ms-swift's, an argument a line.
 
-    Each begins with what is added to the environment. Of several nodes' the first line submits
+    Each begins with what is added to the environment. Of several nodes' the first command submits
     the job, whose script holds the second.
     """
     checks.settings(profile)
@@ -54,7 +54,18 @@ def _lines(
     profile: Profile, name: str, environment: Mapping[str, str], words: list[str]
 ) -> list[str]:
     variables = [f"{variable}={value}" for variable, value in environment.items()]
-    line = shlex.join(["env", *variables, *words])
+    made = _command(["env", *variables, *words])
     if profile.hardware.nodes == 1:
-        return [line]
-    return [shlex.join(submission("RUN", RUN / f"{name}.sh", environment)), line]
+        return [made]
+    return [_command(submission("RUN", RUN / f"{name}.sh", environment)), made]
+
+
+def _command(words: list[str]) -> str:
+    """The words, quoted, a setting a line: NAME=VALUE, or --name with its value."""
+    lines: list[list[str]] = [[]]
+    for word in words:
+        setting, before = "=" in word or word.startswith("--"), lines[-1]
+        if before and (setting or "=" in before[-1]):
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n  ".join(map(shlex.join, lines))

@@ -2,7 +2,8 @@
 
 `companion plan` prints it, and the commands (dry_run.py).
 
-Hours are an extrapolation of the paper's Table 6: the seconds of a step of its nearest model, on
+Hours on CPU are those of the published runs (measured.py). On GPUs they are an extrapolation of the
+paper's Table 6: the seconds of a step of its nearest model, on
 8 H800 GPUs, in proportion to parameters, to answers x longest answer and to one over the number
 of GPUs. Evaluation and entropy checks are not in that table: an answer is taken to cost what it
 costs in RL, where it is also learned from. Every stage is taken to run to its last step.
@@ -15,6 +16,7 @@ import math
 import pandas as pd
 
 from companion import paper, tasks
+from companion.machine import measured
 from companion.machine.memory import GIB, host_gib, moments, peaks, shape
 from companion.schema import Profile
 from companion.study import arms
@@ -35,7 +37,8 @@ def plan(profile: Profile) -> pd.DataFrame:
     Columns:
         memory_gib: peak of a GPU (its parts: `memory.peaks`); on CPU, of the host.
         tokens: at most: answers x (prompt limit + answer limit) x steps.
-        hours: extrapolated (see this module); missing on CPU.
+        hours: on CPU the median of the published seeds', with their checks of entropy, and missing
+            where none has the row; on GPUs extrapolated (see this module).
         disk_gib: what stays on disk.
         scratch_gib: what is there beside it while the stage runs.
 
@@ -130,6 +133,9 @@ def plan(profile: Profile) -> pd.DataFrame:
         ),
     }
     table = pd.DataFrame.from_dict(rows, orient="index")
+    if profile.hardware.platform == "cpu" and len(took := measured.hours(profile.name)):
+        table["hours"] = took.reindex(table.index)
+        table.loc["entropy checks", "hours"] = 0.0  # within the others
     highest = peaks(profile)["total"].groupby(level="stage").max()
     table.insert(0, "memory_gib", table.pop("stage").map(highest).fillna(policy))
     total = {
@@ -283,7 +289,9 @@ def notes(profile: Profile) -> list[str]:
         "at are not counted.",
     ]
     if profile.hardware.platform == "cpu":
-        return ["Hours: measured in results/laptop (run.json, seconds).", *lines]
+        known = len(measured.hours(profile.name)) > 0
+        where = f"the median of the seeds in results/{profile.name}, with their checks of entropy"
+        return [f"Hours: {where if known else 'not known, since no seed is published'}.", *lines]
     rl, heat = _nearest(profile, "RL"), _nearest(profile, "reheating")
     return [
         f"Hours: an extrapolation of the paper's Table 6 ({rl['model']} on {_gpus()} H800: "
