@@ -1,6 +1,7 @@
 """The habits that keep the house: rooms of one idea, each on the map (`make check` holds the layers)."""
 
 import ast
+import re
 
 import pytest
 
@@ -16,6 +17,18 @@ def test_a_module_is_short_and_opens_with_what_it_is_for(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 350
     assert path.name == "__init__.py" or ast.get_docstring(ast.parse(text))
+
+
+def test_nothing_that_is_published_holds_a_machines_paths():
+    texts = (".ipynb", ".json", ".jsonl", ".md", ".html", ".csv", ".log")
+    holding = [
+        str(path)
+        for folder in ("results", "docs", "notebooks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in texts
+        and re.search(r"(?<![\w~.])/(root|home|Users|work)/", path.read_text())
+    ]
+    assert not holding
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

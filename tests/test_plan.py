@@ -331,16 +331,20 @@ def test_every_profile_has_a_plan(name):
         "entropy checks",
         "total",
     ]
-    # Nothing is extrapolated to a CPU.
+    # Nothing is extrapolated to a CPU: there it is measured, or not known.
     trained = table.drop(index=["PR-scale", "PR-scale*"])["hours"]
-    assert trained.isna().all() if profile.hardware.platform == "cpu" else (trained > 0).all()
+    if profile.hardware.platform == "gpu":
+        assert (trained > 0).all()
+    elif not (ROOT / "results" / name).exists():
+        assert trained.isna().all()
 
 
 @pytest.mark.parametrize(
     ("name", "source"),
     [
         ("qwen3-8b", "an extrapolation of the paper's Table 6"),
-        ("smoke", "measured in results/laptop"),
+        ("smoke", "not known, since no seed is published"),
+        ("laptop", "the median of the seeds in results/laptop"),
     ],
 )
 def test_what_is_printed_says_where_hours_come_from(name, source, capsys, monkeypatch):
@@ -366,9 +370,14 @@ def test_the_page_for_the_paper_scale_says_what_the_plan_says():
 # --- Commands -------------------------------------------------------------------------------
 
 
+def words_of(command):
+    """As a shell reads them."""
+    return shlex.split(command.replace("\\\n", ""))
+
+
 def test_a_printed_command_is_the_one_that_runs(capsys):
     profile = load("laptop")
-    verl, swift, _ = [shlex.split(lines[-1]) for lines in dry_run.commands(profile).values()]
+    verl, swift, _ = [words_of(lines[-1]) for lines in dry_run.commands(profile).values()]
     own = verl_command.environment(profile, dry_run.RUN)
     assert verl[: len(own) + 1] == ["env", *(f"{name}={value}" for name, value in own.items())]
     assert verl[len(own) + 1 :] == verl_command.command(
@@ -387,7 +396,7 @@ def test_a_printed_command_is_the_one_that_runs(capsys):
     ]
     report(profile)
     printed = dry_run.commands(profile)["reheating (ms-swift)"][-1]
-    assert printed in capsys.readouterr().out and shlex.split(printed) == swift
+    assert printed in capsys.readouterr().out
     lines = [shlex.split(line.removesuffix("\\")) for line in printed.splitlines()]
     assert max(map(len, lines)) == 4  # python -m swift.cli.main rlhf
     assert ["--rlhf_type", "gkd"] in lines
@@ -396,10 +405,10 @@ def test_a_printed_command_is_the_one_that_runs(capsys):
 def test_several_nodes_commands_are_submitted_with_their_environment():
     several = dry_run.commands(load(hardware__nodes=2))
     for (submit, line), name in zip(several.values(), ("verl", "ms-swift", "verl"), strict=True):
-        words = shlex.split(submit)
+        words = words_of(submit)
         assert words[1:3] == ["job", "submit"] and words[-2:] == ["bash", f"RUN/{name}.sh"]
         asked = json.loads(words[words.index("--runtime-env-json") + 1])["env_vars"]
-        given = dict(word.split("=", 1) for word in shlex.split(line)[1 : len(asked)])
+        given = dict(word.split("=", 1) for word in words_of(line)[1 : len(asked)])
         assert asked == given | {"RAY_OVERRIDE_JOB_RUNTIME_ENV": "1"}
     assert "companion.adapters.every_node 2 8" in several["reheating (ms-swift)"][1]
 

@@ -41,9 +41,14 @@ def test_executed_notebooks_come_along_without_this_machines_paths(place, finish
     executed.mkdir(parents=True)
     notebook = nbformat.v4.new_notebook()
     notebook.metadata["papermill"] = {"input_path": str(place / "a.ipynb"), "duration": 3}
+    said = f"{ROOT / 'src' / 'x.py'}:24: UserWarning, and {Path.home() / 'python' / 'Python.h'}"
+    output = nbformat.v4.new_output("stream", name="stderr", text=said)
+    notebook.cells.append(nbformat.v4.new_code_cell("x", outputs=[output]))
     nbformat.write(notebook, executed / "01_collapse.ipynb")
     copy = publish.publish(PROFILE) / "notebooks" / "seed7" / "01_collapse.ipynb"
     assert str(place) not in copy.read_text() and '"duration": 3' in copy.read_text()
+    [cell] = nbformat.read(copy, as_version=4).cells
+    assert cell.outputs[0].text == "src/x.py:24: UserWarning, and ~/python/Python.h"
 
 
 def contents(folder):

@@ -27,6 +27,8 @@ def test_the_answer_is_that_of_the_published_runs():
     assert verdict.markdown(rows, "results/laptop/README.md") in README
     assert "Three seeds, arms of 50 steps" in README
     assert len(PUBLISHED.seeds) == 3 and SETTINGS.rl.continued_steps == 50
+    assert f"[{len(roles.published('study').seeds)} of its 8 seeds](results/study/" in README
+    assert "Seeds 1 to 8" in (ROOT / "docs" / "preregistration.md").read_text()
 
 
 def test_its_length_is_that_of_a_page():

@@ -84,11 +84,11 @@ def _hardware() -> dict[str, Any]:
 
 
 def portable(text: str) -> str:
-    """Without this machine's paths: relative to the repository, `python` for the interpreter."""
+    """Without this machine's paths: relative to the repository, `python` for the interpreter, ~."""
     text = text.replace(sys.executable, "python")
     for root in (str(ROOT), glob.escape(str(ROOT))):  # the latter as datasets is told of a file
         text = text.replace(f"{root}/", "").replace(root, ".")
-    return text
+    return text.replace(f"{Path.home()}/", "~/")
 
 
 def first_line(error: BaseException) -> str:

@@ -155,9 +155,24 @@ def ratio_of_sums(
     numerator: np.ndarray, denominator: np.ndarray, resamples: int = 2000, seed: int = 0
 ) -> Estimate:
     """sum(numerator) / sum(denominator), resampling pairs (token-weighted means over prompts)."""
+    return of_draws(ratios(numerator, denominator, resamples, seed))
+
+
+def ratios(
+    numerator: np.ndarray, denominator: np.ndarray, resamples: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """sum(numerator) / sum(denominator), of all pairs and then of each resampling. [1 + resamples]
+
+    As many pairs are always resampled alike, so that draws of two quantities may be paired.
+    """
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(numerator), size=(resamples, len(numerator)))
     with np.errstate(invalid="ignore"):  # a resample in which the denominator is 0 says nothing
-        ratios = numerator[rows].sum(axis=1) / denominator[rows].sum(axis=1)
-    low, high = np.nanpercentile(ratios, [2.5, 97.5])
-    return Estimate(float(numerator.sum() / denominator.sum()), float(low), float(high))
+        drawn = numerator[rows].sum(axis=1) / denominator[rows].sum(axis=1)
+    return np.concatenate([[numerator.sum() / denominator.sum()], drawn])
+
+
+def of_draws(drawn: np.ndarray) -> Estimate:
+    """A value with the 95% interval of its resamplings, which follow it."""
+    low, high = np.nanpercentile(drawn[1:], [2.5, 97.5])
+    return Estimate(float(drawn[0]), float(low), float(high))

@@ -14,7 +14,7 @@ from companion.analysis.measure import measured
 from companion.analysis.rollouts import roll_out, settings
 from companion.runs import Run
 from companion.schema import Profile
-from companion.statistics import Estimate, ratio_of_sums
+from companion.statistics import Estimate, of_draws, ratio_of_sums, ratios
 
 
 def branch(profile: Profile, policies: dict[int, Path]) -> Run:
@@ -107,7 +107,7 @@ def fork_change(answers: pd.DataFrame, resamples: int = 2000) -> Estimate:
         _resampled(rows["fork_position"], rows["prompt"], prompts, resamples)
         for rows in (forked[forked["checkpoint"] == steps[end]] for end in (0, -1))
     )
-    return _estimate(100 * (last / first - 1))
+    return of_draws(100 * (last / first - 1))
 
 
 def _resampled(
@@ -116,20 +116,7 @@ def _resampled(
     """The mean of `values` over all `prompts`, then over each resampling of them, always the same."""
     answers = pd.DataFrame({"prompt": prompt, "value": values, "count": 1})
     sums = answers.groupby("prompt").sum().reindex(prompts, fill_value=0)
-    shares = np.full(len(prompts), 1 / len(prompts))
-    times = np.random.default_rng(0).multinomial(len(prompts), shares, size=resamples)
-    times = np.vstack([np.ones(len(prompts)), times])
-    with np.errstate(invalid="ignore"):  # a resample that nobody reaches says nothing
-        means: np.ndarray = (times @ sums["value"].to_numpy(float)) / (
-            times @ sums["count"].to_numpy(float)
-        )
-    return means
-
-
-def _estimate(drawn: np.ndarray) -> Estimate:
-    """Of a value and its resamplings."""
-    low, high = np.nanpercentile(drawn[1:], [2.5, 97.5])
-    return Estimate(float(drawn[0]), float(low), float(high))
+    return ratios(sums["value"].to_numpy(float), sums["count"].to_numpy(float), resamples)
 
 
 def by_position(answers: pd.DataFrame, least: int = 30, resamples: int = 500) -> pd.DataFrame:
@@ -151,7 +138,7 @@ def by_position(answers: pd.DataFrame, least: int = 30, resamples: int = 500) ->
                 nats = tokens["log_probs"].astype(float)
                 estimate = _over_prompts(nats, 1, tokens["prompt"], resamples)
                 drawn = _resampled(nats, tokens["prompt"], prompts, resamples)
-                moved = _estimate(drawn - first.setdefault(position, drawn))
+                moved = of_draws(drawn - first.setdefault(position, drawn))
                 rows.append(
                     {
                         "checkpoint": step,

@@ -109,7 +109,7 @@ def of(run: Run) -> dict[str, Position]:
         str(name): Position(
             rows["prompt"].iloc[0],
             rows["so_far"].iloc[0],
-            rows["logit"].to_numpy(),
+            rows["logit"].to_numpy(copy=True),  # torch warns of one that cannot be written
             rows["token"].tolist(),
         )
         for name, rows in measure.table(run).groupby("name", sort=False)

@@ -21,6 +21,7 @@ from companion.commands import agreement, manifest
 from companion.commands.reproduce import executed_folder
 from companion.exhibits.registry import EXHIBITS
 from companion.params import ROOT, change
+from companion.provenance import portable
 from companion.runs import NotFinished, Run, finished_only
 from companion.schema import Profile
 from companion.study import roles
@@ -131,7 +132,7 @@ def _copy(run: Run, folder: Path) -> None:
 
 
 def _copy_notebooks(executed: Path, folder: Path, evidence: Evidence) -> None:
-    """The executed notebooks without papermill's note of where on this machine they were.
+    """The executed notebooks without this machine's paths, papermill's notes of them among those.
 
     Not those whose runs are not published: nobody could say whether they show them.
     """
@@ -143,7 +144,7 @@ def _copy_notebooks(executed: Path, folder: Path, evidence: Evidence) -> None:
         notebook = nbformat.read(path, as_version=4)
         for place in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {}).pop(place, None)
-        nbformat.write(notebook, folder / path.name)
+        (folder / path.name).write_text(portable(nbformat.writes(notebook)) + "\n")
 
 
 def _with_earlier(rows: pd.DataFrame, index: Path) -> pd.DataFrame:

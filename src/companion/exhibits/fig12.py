@@ -6,9 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from companion import paper
-from companion.analysis import measure
+from companion.analysis import audit, measure
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import canvas, legend_below, level, paper_line, titled
+from companion.exhibits.text import minus
 from companion.exhibits.wording import near
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -16,17 +17,14 @@ from companion.study.roles import Evidence
 
 
 def _of_the_paper() -> dict[str, float]:
-    """Of its four numbers the text lost two, which the other two imply.
-
-    With Δ the reheating update and δ the cooling one: projection −Δ·δ / |Δ|², residual |Δ + δ| / |Δ|.
-    """
+    """Of its four numbers the text lost two, which the other two imply."""
     along = paper.number("App. E", "displacement recovered along the projection") / 100
     rest = paper.number("App. E", "residual distance in words")
-    size = (rest**2 - 1 + 2 * along) ** 0.5
+    implied = audit.geometry(along, rest)
     return {
-        "cosine": -along / size,
+        "cosine": implied.cosine,
         "projection": along,
-        "norm_ratio": size,
+        "norm_ratio": implied.norm_ratio,
         "residual_ratio": rest,
     }
 
@@ -74,7 +72,7 @@ def draw(displacement: pd.DataFrame) -> Figure:
                 label=f"{weights}, all weights",
             )  # fmt: skip
         level(axis, exact, "exact", at=1.01)
-        paper_line(axis, PAPER[column], f"the paper {PAPER[column]:.2f}".replace("-", "−"))
+        paper_line(axis, PAPER[column], minus(f"the paper {PAPER[column]:.2f}"))
         low, high = axis.dataLim.intervaly
         ends = [low, high, exact, PAPER[column]]
         room = 0.12 * (max(ends) - min(ends))

@@ -190,7 +190,7 @@ def compiler(found: list[str]) -> Check:
 def headers(platform: str, path: str | None) -> Check:
     return Check(
         "Python's headers",
-        path or "no Python.h",
+        "there" if path else "no Python.h",
         "any" if platform == "gpu" else "",
         platform == "cpu" or path is not None,
         "Triton compiles against them, and vLLM does not start: install python3.11-dev, or take "
