@@ -59,7 +59,7 @@ const chart = (() => {
     };
     for (const tick of ticks) {
       svg.append(draw("line", { x1: LEFT, x2: WIDTH, y1: y(tick), y2: y(tick), class: "grid" }));
-      svg.append(draw("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick)));
+      svg.append(draw("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick).replace("-", "−")));
     }
     place.append(svg);
     return { svg, y };
