@@ -46,6 +46,18 @@ def test_by_hand(tmp_path):
     assert every["residual_ratio"] == pytest.approx(4 / math.sqrt(26))
 
 
+def test_two_updates_from_one_policy_by_the_way_from_one_end_to_the_other(tmp_path):
+    """Were the one undone exactly, the other would be its way back: |one - other| is what remains."""
+    start, one, other = torch.tensor([1.0, 1.0]), torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])
+    ends = [("again", start + one), ("collapsed", start), ("reheated", start + other)]
+    way = [policy(tmp_path / name, where, names=NAMES[:1]) for name, where in ends]
+    row = displacement(*way).set_index("layer").loc["all"]
+    assert row["projection"] == pytest.approx(24 / 25)
+    assert row["cosine"] == pytest.approx(-24 / 25)
+    assert row["norm_ratio"] == pytest.approx(1)
+    assert row["residual_ratio"] == pytest.approx(math.sqrt(2) / 5)
+
+
 @given(st.integers(0, 10_000))
 def test_the_four_numbers_obey_the_law_of_cosines(tmp_path_factory, seed):
     draw = torch.Generator().manual_seed(seed)

@@ -394,12 +394,20 @@ def test_fig12_shows_every_layer_and_the_whole():
                 "norm_ratio": 1.0,
                 "residual_ratio": 0.6,
                 "weights": weights,
+                "update": "cooled",
             }
             for layer in ("embedding", "1", "2", "all")
             for weights in ("as saved", "bfloat16")
         ]
     )
     assert len(fig12.draw(moved).axes) == 4
+    assert "another seed" not in fig12.sentence(moved)
+    again = moved.assign(update="again", projection=0.7, residual_ratio=0.9)
+    both = pd.concat([moved, again])
+    assert "a projection of 0.70 and a residual of 0.90" in fig12.sentence(both)
+    assert fig12.finding(both) == fig12.finding(moved)
+    names = [line.get_label() for line in fig12.draw(both).axes[1].lines]
+    assert sum("another seed" in name for name in names) == 2
     assert "cosine is -0.80" in fig12.sentence(moved) and "no interval" in fig12.sentence(moved)
     assert fig12.finding(moved) == (
         "Cooling retraces reheating: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"

@@ -90,7 +90,7 @@ def test_sgd_takes_the_steps_of_adamw_and_differs_in_optimizer_and_rate_alone(as
 def test_temperatures_reuse_the_studys_own(asked):
     runs = experiments.temperatures(SMOKE)
     assert runs[SMOKE.reheat.tau].policy == Path("fkl")
-    assert asked == [("reheat", LEAN, "collapsed", {"tau": tau}) for tau in (1.1, 1.5)]
+    assert asked == [("reheat", LEAN, "collapsed", {"tau": 1.5})]
 
 
 def test_the_gate_is_forced_on_the_base_and_nowhere_past_the_stop(asked):
@@ -107,6 +107,12 @@ def test_cooling_starts_from_the_rkl_policy(asked):
     assert there.policy == Path("rkl")
     cold = {"direction": "reverse", "tau": SMOKE.analysis.cooling_tau, "force": True}
     assert asked == [("reheat", LEAN, "rkl", cold)]
+
+
+def test_the_reheating_beside_which_cooling_is_read_differs_by_its_seed_alone(asked):
+    experiments.again(SMOKE)
+    other = LEAN | {"seed": str(SMOKE.seed + 1000)}
+    assert asked == [("reheat", other, "collapsed", {"direction": "reverse"})]
 
 
 def test_scarce_arms_part_from_one_policy_and_share_their_prompts(asked):

@@ -31,7 +31,7 @@ OPENED = {
     "evaluate": lambda: evaluate.evaluate(SMOKE, SHIPPED, "x"),
     "branching": lambda: branching.branch(SMOKE, {0: SHIPPED}),
     "cka": lambda: representation.cka(SMOKE, BASE, SHIPPED),
-    "displacement": lambda: displacement.reversal(SMOKE, BASE, SHIPPED, BASE),
+    "displacement": lambda: displacement.reversal(SMOKE, {"a": BASE, "b": SHIPPED, "c": BASE}),
     "distribution": lambda: distribution.change(SMOKE, BASE, SHIPPED),
     "gradients": lambda: gradients.at_start(SMOKE, SHIPPED, [1.2]),
 }

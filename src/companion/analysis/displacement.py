@@ -16,47 +16,52 @@ from companion.runs import Run
 from companion.schema import Profile
 
 
-def reversal(profile: Profile, collapsed: Path, reheated: Path, cooled: Path) -> Run:
-    """`displacement` of the weights as saved, and rounded to bfloat16 (column `weights`)."""
+def reversal(profile: Profile, way: dict[str, Path]) -> Run:
+    """`displacement` of the weights as saved, and rounded to bfloat16 (column `weights`).
+
+    Args:
+        way: three policies by name, one after the other. From the collapsed one to the reheated and
+            the cooled one it says how far cooling goes back; from one reheated policy to the collapsed
+            and another reheated one, how alike two reheatings are, had one of them been undone exactly.
+    """
 
     def compute() -> pd.DataFrame:
         return pd.concat(
             [
-                displacement(collapsed, reheated, cooled, dtype).assign(weights=name)
+                displacement(*way.values(), round_to=dtype).assign(weights=name)
                 for name, dtype in {"as saved": None, "bfloat16": torch.bfloat16}.items()
             ],
             ignore_index=True,
         )
 
-    policies = {"collapsed": collapsed, "reheated": reheated, "cooled": cooled}
-    return measured(profile, "displacement", {}, policies, compute)
+    return measured(profile, "displacement", {}, way, compute)
 
 
 def displacement(
-    collapsed: Path, reheated: Path, cooled: Path, round_to: torch.dtype | None = None
+    first: Path, second: Path, third: Path, round_to: torch.dtype | None = None
 ) -> pd.DataFrame:
-    """The two updates, high = reheated - collapsed and low = cooled - reheated, compared.
+    """The two updates of a way, high = second - first and low = third - second, compared.
 
     A row for each layer that both updates move (without one there is no angle), and for `all`:
 
         cosine           <low, high> / (|low| |high|)      -1 an exact way back
         projection      -<low, high> / |high|^2             1 an exact way back
         norm_ratio       |low| / |high|
-        residual_ratio   |low + high| / |high|              0 back at the collapsed policy
+        residual_ratio   |low + high| / |high|              0 back at the first policy
 
     Tensors are read one at a time, sums are float64.
 
     Args:
-        collapsed, reheated, cooled: Hugging Face folders with the same tensors.
+        first, second, third: Hugging Face folders with the same tensors.
         round_to: round the weights to this dtype first, to see whether that matters.
 
     Raises:
         ValueError: a tensor that only one of them has, or no difference to compare.
     """
     sums: dict[str, Tensor] = {}
-    for name, *weights in _together([collapsed, reheated, cooled]):
-        first, hot, last = ((w.to(round_to) if round_to else w).double() for w in weights)
-        high, low = (hot - first).flatten(), (last - hot).flatten()
+    for name, *weights in _together([first, second, third]):
+        start, middle, end = ((w.to(round_to) if round_to else w).double() for w in weights)
+        high, low = (middle - start).flatten(), (end - middle).flatten()
         products = torch.stack([low @ high, low @ low, high @ high, (low + high) @ (low + high)])
         for row in (layer(name), "all"):
             sums[row] = sums.get(row, 0) + products

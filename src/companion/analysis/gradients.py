@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from companion import objective
 from companion.analysis.measure import measured
@@ -21,6 +21,9 @@ from companion.policies import load_policy
 from companion.runs import Run
 from companion.schema import Profile
 from companion.stages.reading import Rollouts, batches
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 POSITIONS = 1024
 """Answer tokens whose logits exist at a time: 0.6 GB for Qwen3's vocabulary, and their gradient."""

@@ -222,8 +222,9 @@ def _still(profile: Profile) -> bool:
 def _analyses(profile: Profile) -> tuple[list[tuple[int, int]], list[int]]:
     """What experiments.py adds to the study: batch and steps of its reheatings, steps of its RL."""
     heat, extra = profile.reheat, profile.analysis
-    # Plain SGD, taus, cooling, and the frozen teacher of the frontier; then each teacher's limits.
-    as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 1 + _still(profile)
+    # Plain SGD, taus, cooling, another seed, and the frozen teacher of the frontier; then each
+    # teacher's limits.
+    as_studied = 2 + sum(tau != heat.tau for tau in extra.taus) + 2 + _still(profile)
     heatings = [
         *[(heat.batch_size, heat.max_steps)] * as_studied,
         *[(heat.batch_size, extra.base_steps), (extra.long_batch_size, extra.long_steps)] * 2,

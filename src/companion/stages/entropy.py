@@ -18,6 +18,7 @@ from companion.policies import Prompt, as_text
 from companion.schema import Profile
 from companion.stages import keeper
 from companion.stages.answers import VERSIONS
+from companion.stages.engines import opened
 from companion.statistics import Estimate, ratio_of_sums
 
 if TYPE_CHECKING:
@@ -71,8 +72,6 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
 
 def measure_here(policy: Path, profile: Profile) -> Estimate:
     """`token_entropy` in this process."""
-    from companion.stages.engines import opened
-
     prompts = entropy_prompts(profile)
     with opened(policy, profile, ENGINES[profile.hardware.platform]) as sampler:
         answers = sampler(

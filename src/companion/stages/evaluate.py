@@ -15,6 +15,7 @@ from tqdm import tqdm
 from companion import hashes, outputs, params, policies, runs, tasks
 from companion.schema import Profile
 from companion.stages import answers as engines
+from companion.stages.engines import opened
 from companion.stages.entropy import measure, token_entropy
 
 if TYPE_CHECKING:
@@ -141,8 +142,6 @@ def _sample(
 
     Adds answer, ended, tokens (their number), token_ids, and what `tasks.judge` says.
     """
-    from companion.stages.engines import opened
-
     settings, parts = profile.evaluation, []
     with ExitStack() as stack:
         sampler = None
@@ -201,8 +200,6 @@ def disagreements(samples: pd.DataFrame) -> pd.DataFrame:
 
 def examples(policy: Path, profile: Profile) -> str:
     """One T = 1 answer to the first validation problem of every suite, with its verdict."""
-    from companion.stages.engines import opened
-
     asked = tasks.first_of_each(profile, "validation")
     with opened(policy, profile) as sampler:
         answers = sampler(

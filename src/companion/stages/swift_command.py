@@ -42,7 +42,7 @@ FSDP: dict[str, Any] = {
 
 
 def command(profile: Profile, start: Path, folder: Path) -> list[str]:
-    """The `swift rlhf` command (ms-swift 4.6.0): the method, then the platform it runs on.
+    """The command of `swift rlhf` (ms-swift 4.6.0): the method, then the platform it runs on.
 
     It reads what `write_inputs` puts into the run's `folder`.
     """
@@ -126,7 +126,9 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             "gradient_checkpointing": False,  # FSDP's own is on
         },
     }[hardware.platform]
-    words = [sys.executable, "-m", "swift.cli.main", "rlhf"]
+    here = hardware.platform == "cpu"
+    module = ["companion.adapters.swift_here"] if here else ["swift.cli.main", "rlhf"]
+    words = [sys.executable, "-m", *module]
     if hardware.nodes > 1:
         everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
         words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]

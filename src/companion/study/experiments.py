@@ -194,6 +194,12 @@ def cooled(profile: Profile) -> tuple[Run, Run]:
     )
 
 
+def again(profile: Profile) -> Run:
+    """The PR-RKL reheating with another seed, for its prompts' order and its answers (Fig. 12)."""
+    other = params.change(profile, {"seed": profile.seed + 1000, "reheat.keep_checkpoints": False})
+    return reheat.reheat(other, arms.collapsed(profile), direction="reverse")
+
+
 def scarce(profile: Profile) -> dict[str, Run]:
     """Data-scarce RL (Fig. 13): on few prompts from the base, then on, plain and reheated.
 

@@ -63,9 +63,17 @@ def _cooling(profile: Profile) -> dict[str, Run]:
 
 
 def _displacement(profile: Profile) -> dict[str, Run]:
-    there, back = experiments.cooled(profile)
-    policies = arms.collapsed(profile), there.policy, back.policy
-    return {"": displacement.reversal(profile, *policies)}
+    start, (there, back) = arms.collapsed(profile), experiments.cooled(profile)
+    cooled = {"collapsed": start, "reheated": there.policy, "cooled": back.policy}
+    again = {
+        "again": experiments.again(profile).policy,
+        "collapsed": start,
+        "reheated": there.policy,
+    }
+    return {
+        "": displacement.reversal(profile, cooled),
+        "again": displacement.reversal(profile, again),
+    }
 
 
 def _positions(profile: Profile) -> dict[str, Run]:
