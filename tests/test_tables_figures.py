@@ -49,6 +49,11 @@ def samples(rates, seeds=(1,), problems=20, k=4):
     )
 
 
+def test_numbers_without_an_interval_have_four_digits():
+    shown = text.show(pd.DataFrame({"a": [40.625, 0.10142], "b": [12345.6, 0.0], "c": ["x", None]}))
+    assert shown.drop(columns="c").to_dict("list") == {"a": [40.62, 0.1014], "b": [12346, 0]}
+
+
 def test_table1_cells_by_hand():
     frame = samples({"Base": 0.25, "+DAPO": 0.75})
     frame.loc[(frame["label"] == "Base") & (frame["suite"] == "hard"), "correct"] = False

@@ -24,11 +24,12 @@ def reversal(profile: Profile, way: dict[str, Path]) -> Run:
             the cooled one it says how far cooling goes back; from one reheated policy to the collapsed
             and another reheated one, how alike two reheatings are, had one of them been undone exactly.
     """
+    first, second, third = way.values()
 
     def compute() -> pd.DataFrame:
         return pd.concat(
             [
-                displacement(*way.values(), round_to=dtype).assign(weights=name)
+                displacement(first, second, third, dtype).assign(weights=name)
                 for name, dtype in {"as saved": None, "bfloat16": torch.bfloat16}.items()
             ],
             ignore_index=True,

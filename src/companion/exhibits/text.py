@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict
 
@@ -18,15 +19,22 @@ def holds_estimates(table: pd.DataFrame) -> bool:
 def show(table: pd.DataFrame, spec: str = ".1f") -> pd.DataFrame:
     """The table as text: each Estimate as `value [low, high]`, nats with three decimals.
 
-    A table without Estimates is plain numbers and words, rounded to four decimals.
+    A table without Estimates is plain numbers and words, of which no more than four digits count.
     """
     if not holds_estimates(table):
-        return table.round(4)
+        return table.map(lambda cell: _four_digits(cell) if isinstance(cell, float) else cell)
     written = table.map(lambda cell: format(cell, spec) if isinstance(cell, Estimate) else "")
     for column in table.columns:
         if "nats" in str(column):
             written[column] = [format(cell, ".3f") for cell in table[column]]
     return written
+
+
+def _four_digits(number: float) -> float:
+    """Rounded to four digits, of which those before the point are all kept."""
+    if not number or not math.isfinite(number):
+        return number
+    return round(number, max(0, 3 - math.floor(math.log10(abs(number)))))
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
