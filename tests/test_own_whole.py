@@ -9,7 +9,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from companion import params, policies
+from companion import params, policies, tasks
+from companion.analysis import accuracy, collect
 from companion.params import ROOT
 from companion.stages import rl
 from companion.stages.engines import opened
@@ -91,24 +92,27 @@ def test_the_notebook_reheats_it_again(reheated, tmp_path):
     assert "1 steps, 0.0" in shown and "reheat-forward-frozen-tau1.5" in shown
 
 
-def test_another_task_of_few_prompts_goes_from_collapse_to_its_table(tmp_path, place):
-    """Conversations instead of prompts, parquet, and `exact`: answer as you answer most likely."""
-    base = ROOT / "results" / "checkpoints" / "countdown-base"
+GRADER = """
+def grade(answer, gold):
+    return answer.split()[:1] == [gold]
+"""
+
+
+def test_another_task_of_few_prompts_goes_from_base_to_its_table(tmp_path, place):
+    """Conversations in parquet, two numbers each, to be begun with the second; RL to collapse, too."""
     talks = [[{"role": "user", "content": f"{a} {a + 3} -> {2 * a + 3}"}] for a in range(2, 26)]
-    with opened(base, params.load("own")) as sampler:
-        likeliest = sampler(talks, max_new_tokens=32, temperature=0.01, top_p=1.0, seed=0).texts
-    file = tmp_path / "few.parquet"
-    pd.DataFrame({"messages": talks, "gold": likeliest, "suite": "two numbers"}).to_parquet(file)
-    few = {"task.prompts": str(file), "task.grader": "exact", "task.ood": None}
-    few |= {"task.train_problems": 8, "task.held_out": 0.4}
-    asked = params.load("own", SMALL | few)
-    ends = {
-        label: pd.read_parquet(run.folder / "samples.parquet")
-        for label, run in arms.evaluations(asked).items()
-    }
-    assert {"Base", "Collapsed", "PR-FKL", "+DAPO", "+DAPO w/ PR-FKL"} <= set(ends)
-    for samples in ends.values():
-        assert len(samples) == 4 * 2 and set(samples["suite"]) == {"two numbers"}
-        said = samples["answer"].str.strip() == samples["gold"].str.strip()
-        assert samples["correct"].tolist() == said.tolist()
-    assert pd.concat(ends)["correct"].any()  # the likeliest answer comes up, too
+    golds = [talk[0]["content"].split()[1] for talk in talks]
+    file, grader = tmp_path / "few.parquet", tmp_path / "grader.py"
+    pd.DataFrame({"messages": talks, "gold": golds, "suite": "two numbers"}).to_parquet(file)
+    grader.write_text(GRADER)
+    few = {"task.prompts": str(file), "task.grader": f"{grader}:grade", "task.ood": None}
+    few |= {"task.train_problems": 8, "task.held_out": 0.4, "evaluation.samples": 8}
+    asked = params.load("own", changes=SMALL | few)
+    assert rl.collapse(asked).result["step"] == 1
+    samples = collect.samples(arms.evaluations(asked).values())
+    assert {"Base", "Collapsed", "PR-FKL", "+DAPO", "+DAPO w/ PR-FKL"} <= set(samples["label"])
+    assert set(samples["suite"]) == {"two numbers"}
+    begun = [row.answer.split()[:1] == [row.gold] for row in samples.itertuples()]
+    assert samples["correct"].tolist() == begun and 0 < sum(begun) < len(begun)
+    table = accuracy.table(samples, tasks.suites(asked), 50)
+    assert list(table.columns.unique(0)) == ["two numbers", "Avg"]
