@@ -61,6 +61,8 @@ def test_all_prompts_are_everything_and_limits_are_measured(prompts):
     assert settings.task.max_prompt_tokens == 13  # three numbers and the chat template
     assert settings.rl.max_response_tokens == settings.reheat.max_completion_tokens == 48
     assert settings.reheat.max_steps == 3 and settings.task.held_out == 0
+    # Not the example task's few: a policy of one's own is reheated until it is hot enough.
+    assert own.profile(COLLAPSED, prompts, max_tokens=48).reheat.max_steps == 60
 
 
 @pytest.mark.parametrize(("parameters", "rate"), [(0.8e6, 1e-4), (4e9, 1e-6), (6e8, 2.8e-6)])

@@ -18,6 +18,8 @@ COLLAPSED = 1 / 3
 """Of a reference's entropy: below it a policy counts as collapsed, as in the study."""
 MEASURED = 320
 """Prompts of the entropy measure at most, as in the study."""
+UPDATES = 60
+"""Of a reheating, at most, as in the study."""
 SHOWN = 100
 """Prompts whose answers are compared, token by token, at most."""
 
@@ -72,6 +74,7 @@ def profile(
         "rl.max_response_tokens": max_tokens,
         "rl.overlong_buffer_tokens": 0,
         "reheat.max_completion_tokens": max_tokens,
+        "reheat.max_steps": UPDATES,
         "reheat.keep_checkpoints": False,
         "entropy.prompts": min(rows, MEASURED),
         "evaluation.max_new_tokens": max_tokens,
