@@ -65,9 +65,9 @@ def test_all_prompts_are_everything_and_limits_are_measured(prompts):
     assert own.profile(COLLAPSED, prompts, max_tokens=48).reheat.max_steps == 60
 
 
-@pytest.mark.parametrize(("parameters", "rate"), [(0.8e6, 1e-4), (4e9, 1e-6), (6e8, 2.8e-6)])
+@pytest.mark.parametrize(("parameters", "rate"), [(802_688, 2e-4), (4e9, 1e-6), (6e8, 3.3e-6)])
 def test_the_learning_rate_follows_the_size(parameters, rate):
-    assert own.learning_rate(parameters) == pytest.approx(rate, rel=0.05)
+    assert own.learning_rate(parameters) == rate
 
 
 def test_parameters_are_counted_in_the_files():
