@@ -253,11 +253,9 @@ def test_ms_swift_is_asked_for_table_4(profile, tmp_path):
     (tmp_path / swift_command.PROMPTS).write_text(
         '{"messages": [{"role": "user", "content": "1 + 1?"}]}\n'
     )
-    words = swift_command.command(profile, start, tmp_path)
+    words = swift_command.arguments(profile, start, tmp_path)
     with patch.dict(os.environ):  # FSDP leaves settings there
-        asked, rest = parse_args(
-            RLHFArguments, [*words[words.index("rlhf") + 1 :], "--use_cpu", "true"]
-        )
+        asked, rest = parse_args(RLHFArguments, [*words, "--use_cpu", "true"])
     assert rest == []
     assert (asked.rlhf_type, asked.lmbda) == ("gkd", 1)
     assert (asked.learning_rate, asked.lr_scheduler_type) == (1e-6, "constant")

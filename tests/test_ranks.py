@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from unittest.mock import patch
 
 import numpy as np
@@ -85,7 +86,8 @@ def test_ms_swift_on_two_ranks(tmp_path):
     for ranks in (1, 2):
         folder = tmp_path / str(ranks)
         folder.mkdir()
-        words = swift_command.command(profile, ROOT / profile.task.base, folder)
+        words = swift_command.arguments(profile, ROOT / profile.task.base, folder)
+        words = [sys.executable, "-m", "swift.cli.main", "rlhf", *words]
         at = words.index("--gradient_accumulation_steps") + 1
         words[at] = str(int(words[at]) // ranks)
         environment = swift_command.environment(profile) | (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,8 +106,7 @@ def make_trainer(settings: params.Profile, policy: Path, folder: Path, direction
             self.trainer = trainer
 
     swift_command.write_inputs(settings, direction, folder)
-    words = swift_command.command(settings, policy, folder)
-    pipeline = Untrained(words[words.index("rlhf") + 1 :])
+    pipeline = Untrained(swift_command.arguments(settings, policy, folder))
     pipeline.main()
     return pipeline.trainer
 
@@ -296,10 +296,10 @@ def test_ms_swift_understands_the_command(policy, tmp_path, platform):
 
     settings = profile(policy, hardware__platform=platform)
     swift_command.write_inputs(settings, "forward", tmp_path)
-    words = swift_command.command(settings, policy, tmp_path)
+    words = swift_command.arguments(settings, policy, tmp_path)
     words += ["--use_cpu", "true"] if platform == "gpu" else []  # what only a GPU machine has
     with patch.dict(os.environ):  # FSDP leaves settings there
-        arguments, rest = parse_args(RLHFArguments, words[words.index("rlhf") + 1 :])
+        arguments, rest = parse_args(RLHFArguments, words)
 
     assert rest == []
     assert (arguments.rlhf_type, arguments.lmbda, arguments.sft_alpha) == ("gkd", 1, 0)
@@ -474,7 +474,8 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
     weights = [run.policy / "model.safetensors" for run in (first, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert [one["status"] for one in again.record["tries"]] == ["killed", "finished"]
-    assert "--resume_from_checkpoint" in (again.folder / "ms-swift.log").read_text()
+    log = (again.folder / "ms-swift.log").read_text()
+    assert re.search(r"^resume_from_checkpoint=.*checkpoint-", log, re.MULTILINE)
 
     start = first.result["start_entropy"]
     hot = profile(

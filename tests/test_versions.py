@@ -33,7 +33,6 @@ from companion.analysis import (
 from companion.provenance import portable
 from companion.stages import (
     answers,
-    engines,
     entropy,
     evaluate,
     matching,
@@ -195,7 +194,7 @@ def of_rl(_):
 
 def of_reheat(_):
     """What ms-swift is told of the method; the gate, the stop and the ceiling."""
-    words = swift_command.command(SMOKE, Path("policy"), Path("run"))[4:]
+    words = swift_command.arguments(SMOKE, Path("policy"), Path("run"))
     hot, cold = (reheat.with_tau(SMOKE, tau) for tau in (1.2, 0.8))
 
     def passes(profile, nats):
@@ -265,7 +264,7 @@ def of_evaluate(folder):
     few = params.load("smoke", {"task.test_problems": 2, "evaluation.samples": 2, "seed": 3})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.runs, "ROOT", folder)
-        patch.setattr(engines, "opened", opened)
+        patch.setattr(evaluate, "opened", opened)
         patch.setattr(evaluate, "token_entropy", lambda *_: Estimate(1, 1, 1))
         run = evaluate.evaluate(few, SHIPPED, "x")
     kept = pd.read_parquet(run.folder / "samples.parquet").head(6)

@@ -42,7 +42,19 @@ FSDP: dict[str, Any] = {
 
 
 def command(profile: Profile, start: Path, folder: Path) -> list[str]:
-    """The command of `swift rlhf` (ms-swift 4.6.0): the method, then the platform it runs on.
+    """What starts `swift rlhf` (ms-swift 4.6.0) with its `arguments`, on every node there is."""
+    hardware = profile.hardware
+    here = hardware.platform == "cpu"
+    module = ["companion.adapters.swift_here"] if here else ["swift.cli.main", "rlhf"]
+    words = [sys.executable, "-m", *module, *arguments(profile, start, folder)]
+    if hardware.nodes > 1:
+        everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
+        words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]
+    return words
+
+
+def arguments(profile: Profile, start: Path, folder: Path) -> list[str]:
+    """Arguments of `swift rlhf` (ms-swift 4.6.0): the method, then the platform it runs on.
 
     It reads what `write_inputs` puts into the run's `folder`.
     """
@@ -126,13 +138,7 @@ def command(profile: Profile, start: Path, folder: Path) -> list[str]:
             "gradient_checkpointing": False,  # FSDP's own is on
         },
     }[hardware.platform]
-    here = hardware.platform == "cpu"
-    module = ["companion.adapters.swift_here"] if here else ["swift.cli.main", "rlhf"]
-    words = [sys.executable, "-m", *module]
-    if hardware.nodes > 1:
-        everywhere = [str(hardware.nodes), str(hardware.gpus_per_node)]
-        words = [sys.executable, "-m", "companion.adapters.every_node", *everywhere, *words]
-    ours = method | platform
+    words, ours = list[str](), method | platform
     for name in settings.swift.keys() & ours.keys() - {REPORT}:
         raise ValueError(
             f"reheat.swift sets '{name}', which follows from a field of the profile; set that instead"
