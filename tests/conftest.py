@@ -11,8 +11,10 @@ from pathlib import Path
 # Before torch is imported: tests start framework processes beside themselves on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import datasets  # noqa: F401  # here, since log handlers keep the stderr that they find when imported:
 import pytest
 import torch
+import transformers  # noqa: F401  # within a test that is pytest's, which is closed after it
 from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
 from xdist.scheduler import LoadScopeScheduling
