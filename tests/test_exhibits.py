@@ -406,8 +406,12 @@ def test_fig12_shows_every_layer_and_the_whole():
     both = pd.concat([moved, again])
     assert "a projection of 0.70 and a residual of 0.90" in fig12.sentence(both)
     assert fig12.finding(both) == fig12.finding(moved)
-    names = [line.get_label() for line in fig12.draw(both).axes[1].lines]
+    figure = fig12.draw(both)
+    names = [line.get_label() for line in figure.axes[1].lines]
     assert sum("another seed" in name for name in names) == 2
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 < legend.x0 and legend.x1 < figure.bbox.x1  # long names, none cut off
     assert "cosine is -0.80" in fig12.sentence(moved) and "no interval" in fig12.sentence(moved)
     assert fig12.finding(moved) == (
         "Cooling retraces reheating: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"

@@ -28,8 +28,11 @@ from companion.statistics import Estimate, macro_average
 from companion.study import arms
 from companion.study.roles import Evidence
 
-LOOKS: dict[str, dict[str, Any]] = {"+DAPO w/ PR-RKL": {"linestyle": (0, (4, 2)), "zorder": 3}}
-"""Pale, and where PR-FKL is: dashed, over it."""
+LOOKS: dict[str, dict[str, Any]] = {
+    "+DAPO w/ PR-RKL": {"linestyle": (0, (4, 2)), "zorder": 3},
+    arms.EQUAL: {"zorder": 1.9},
+}
+"""Pale, and where PR-FKL is: dashed, over it. What plain DAPO becomes if it goes on: under it."""
 THRESHOLDS = {
     "collapsed": paper.number("§4.1", "collapse threshold of mean token entropy"),
     "recovered": paper.number("§4.1", "recovery threshold of mean token entropy"),

@@ -90,7 +90,7 @@ def draw(displacement: pd.DataFrame) -> Figure:
         room = 0.12 * (max(ends) - min(ends))
         axis.set(title=title, xlabel="layer", ylim=(min(ends) - room, max(ends) + room))
         axis.tick_params(axis="x", labelrotation=60)
-    legend_below(figure, [axes[0]], 4)
+    legend_below(figure, [axes[0]], len(axes[0].get_legend_handles_labels()[1]) // 2)  # a look each
     return figure
 
 

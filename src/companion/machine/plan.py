@@ -3,10 +3,10 @@
 `companion plan` prints it, and the commands (dry_run.py).
 
 Hours on CPU are those of the published runs (measured.py). On GPUs they are an extrapolation of the
-paper's Table 6: the seconds of a step of its nearest model, on
-8 H800 GPUs, in proportion to parameters, to answers x longest answer and to one over the number
-of GPUs. Evaluation and entropy checks are not in that table: an answer is taken to cost what it
-costs in RL, where it is also learned from. Every stage is taken to run to its last step.
+paper's Table 6: the seconds of a step of its nearest model, on 8 H800 GPUs, in proportion to
+parameters, to answers x longest answer and to one over the number of GPUs. Evaluation and entropy
+checks are not in that table: an answer is taken to cost what it costs in RL, where it is also
+learned from. Every stage is taken to run to its last step.
 """
 
 from __future__ import annotations
