@@ -137,12 +137,21 @@ def test_gpu_overrides_compose_and_name_no_cpu_adapter():
 
 def test_platforms_differ_in_one_block_only():
     here, there = profile(), on_gpu(profile())
-    blocks = verl_command._cpu(here).keys() | verl_command._gpu(there, None).keys()
+    blocks = verl_command._cpu(here, Path("policy")).keys() | verl_command._gpu(there, None).keys()
 
     def method(settings):
         return [word for word in words(settings) if word.split("=")[0] not in blocks]
 
     assert method(here) == method(there) and len(method(here)) > 30
+
+
+@pytest.mark.parametrize(("rows", "mebibytes"), [(4, 64), (80 * 1024, 80)])
+def test_weights_reach_vllm_on_a_cpu_through_room_for_the_largest(tmp_path, rows, mebibytes):
+    """verl splits none there; in 64 MiB no embeddings of Qwen3's vocabulary have room."""
+    policy = save_policy(tmp_path / "policy", embeddings=torch.zeros(rows, 256))
+    config = compose(words(profile(rl__rollout_engine="vllm"), start=policy))
+    engine = config.actor_rollout_ref.rollout.checkpoint_engine
+    assert engine.update_weights_bucket_megabytes == mebibytes
 
 
 @pytest.mark.parametrize("tokens", [0, 16])

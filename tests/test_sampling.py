@@ -139,6 +139,8 @@ def test_vllm_and_transformers_sample_from_the_same_policy(policy, monkeypatch):
     monkeypatch.setattr(vllm_engine, "_shares", lambda hardware: ["", ""])
     with opened(POLICY, SMOKE, "vllm") as sampler:
         answers = sampler(PROMPTS, **SETTINGS)
+        with pytest.raises(RuntimeError, match="an answer of 300 is longer than the 256 tokens"):
+            sampler(PROMPTS[:1], **SETTINGS | {"max_new_tokens": 300})
     with opened(POLICY, SMOKE) as sampler:
         own = sampler(PROMPTS, **SETTINGS)
     prompts = encode_prompts(policy[1], PROMPTS)

@@ -12,23 +12,15 @@ import pandas as pd
 
 from companion import policies
 from companion.params import place
-from companion.schema import Profile
+from companion.schema import Profile, Reheat
 
 GIB = 2**30
 GPU_GIB = 79.0
 """What an 80 GB H100 or H800 says it has."""
 VLLM_SHARE = {"RL": 0.8, "reheating": 0.5, "evaluation": 0.6}
 """Of a GPU, as rl.py, reheat.py and adapters/vllm_engine.py ask for it."""
-LOGIT_BYTES = {"RL": 2 + 4 * 4 + 2, "reheating": 4 + 4 + 4, "through_head": 4 + 4 + 2}
-"""Of one logit, where the backward pass begins: of a micro-batch, or of what is made at a time.
-
-verl's fused kernels (utils/experimental/torch_functional.py): a piece's logits in bf16, in fp32, their
-softmax, which tokens were drawn, the gradient, and that in bf16. ms-swift: in fp32, the answers'
-logits, their gradient, and the gradient of all logits; through the head a piece's logits and their copy
-in fp32, and its gradient in bf16. Beside a piece, the head's own gradient.
-"""
 PIECE = 2**25
-"""Logits that `distillation.through_head` makes at a time."""
+"""Logits that `distillation` works on at a time on GPUs, and `through_head` makes at a time."""
 FUSED_TOKENS = 512
 """Tokens whose logits verl's fused kernels make at a time (FusedLinearForPPO's chunk_size)."""
 PROCESSES_GIB = 6.0
@@ -140,19 +132,14 @@ def peaks(profile: Profile, gpu_gib: float = GPU_GIB) -> pd.DataFrame:
             ("RL", "rollout"): _vllm(model, share["RL"]),  # all of verl's is on the host
             ("RL", "update"): _sharded(model, ranks, 8)
             | _passing(model, rl_tokens)
-            | _through_head(model, LOGIT_BYTES["RL"] * FUSED_TOKENS * model.vocabulary, 2),
+            | {"logits": rl_logits(model)},
             # Of ms-swift's, only the optimizer is on the host.
             ("reheating", "rollout"): {"weights": 4 * model.parameters / ranks}
             | teacher
             | _vllm(model, share["reheating"]),
             ("reheating", "update"): _sharded(model, ranks, moments(profile))
             | _passing(model, heat_tokens)
-            | (
-                # Added up in fp32, given on in bf16.
-                _through_head(model, LOGIT_BYTES["through_head"] * PIECE, 4 + 2)
-                if heat.through_head
-                else {"logits": LOGIT_BYTES["reheating"] * heat_tokens * model.vocabulary}
-            )
+            | {"logits": reheating_logits(model, heat, heat_tokens)}
             | teacher,
             # Between two updates vLLM measures a checkpoint in a process beside it; verl leaves it all.
             ("reheating", "measure"): _kept(model, ranks, moments(profile))
@@ -210,9 +197,31 @@ def _teacher(profile: Profile, model: Shape, ranks: int) -> dict[str, float]:
     return {"teacher": 4 * model.parameters / ranks} if frozen else {}
 
 
-def _through_head(model: Shape, piece: int, gradient: int) -> dict[str, float]:
-    """Bytes of the logits made at a time, and of the head's gradient, `gradient` bytes a parameter."""
-    return {"logits": piece + gradient * model.vocabulary * model.hidden}
+def rl_logits(model: Shape) -> float:
+    """Bytes of what verl's fused kernels make of a piece's logits, whatever the number of tokens.
+
+    Going back (utils/experimental/torch_functional.py), in fp32: logits, softmax, which tokens were
+    drawn, the gradient twice; or three of them, the gradient in bf16, and the head's beside its sum.
+    """
+    piece, head = FUSED_TOKENS * model.vocabulary, model.vocabulary * model.hidden
+    return max(5 * 4 * piece + 2 * head, (3 * 4 + 2) * piece + (2 + 2) * head)
+
+
+def reheating_logits(model: Shape, heat: Reheat, tokens: int) -> float:
+    """Bytes of what ms-swift and our loss make of the logits of a micro-batch's `tokens`.
+
+    In fp32 those of all positions, of the answers, their gradient, and a frozen teacher's; beside them
+    five of a piece. Through the head a piece's alone, and the head's gradient, added up in fp32; or,
+    with the piece's gradient in bf16, beside that piece's.
+    """
+    teacher = 4 if heat.teacher == "frozen" else 0
+    if not heat.through_head:
+        return (3 * 4 + teacher) * tokens * model.vocabulary + 5 * 4 * PIECE
+    head = model.vocabulary * model.hidden
+    return max(
+        (6 * 4 + teacher) * PIECE + 4 * head,
+        (4 + 2 + teacher) * PIECE + (4 + 4) * head,
+    )
 
 
 def _vllm(model: Shape, share: float, tensor_parallel: int = 1) -> dict[str, float]:

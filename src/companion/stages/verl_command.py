@@ -14,7 +14,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from companion import tasks
+from companion import hashes, tasks
 from companion.schema import Profile
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
@@ -122,7 +122,8 @@ def overrides(
         method["+companion.kept"] = f"[{','.join(map(str, kept))}]"
     if resume_from:
         method["trainer.resume_from_path"] = resume_from
-    platform = _cpu(profile) if profile.hardware.platform == "cpu" else _gpu(profile, resume_from)
+    here = profile.hardware.platform == "cpu"
+    platform = _cpu(profile, start) if here else _gpu(profile, resume_from)
     ours = method | platform
     _check_further(rl.verl, {name.lstrip("+") for name in ours})
     return [f"{name}={_word(value)}" for name, value in ours.items() if name not in rl.verl] + [
@@ -225,7 +226,7 @@ def _rollout_seed(seed: int, resume_from: Path | None) -> int:
     return (seed * 1_000_003 + step * 1009) % 2**31
 
 
-def _cpu(profile: Profile) -> dict[str, Any]:
+def _cpu(profile: Profile, start: Path) -> dict[str, Any]:
     """fp32, since bf16 would quantise what is measured; a rank a core, each on a logical GPU."""
     rl, count, nodes = profile.rl, ranks(profile), profile.hardware.nodes
     # A micro-batch that fits the core's cache.
@@ -273,6 +274,7 @@ def _cpu(profile: Profile) -> dict[str, Any]:
             f"+{agent}.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
         }
+    bucket = "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes"
     return platform | {
         "actor_rollout_ref.model.external_lib": "companion.adapters.verl_loss",
         "actor_rollout_ref.actor.calculate_entropy": True,
@@ -285,9 +287,21 @@ def _cpu(profile: Profile) -> dict[str, Any]:
         "actor_rollout_ref.rollout.max_model_len": profile.task.max_prompt_tokens
         + rl.max_response_tokens,
         "actor_rollout_ref.rollout.max_num_batched_tokens": 2048,
-        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": 64,
+        bucket: _bucket(start),
         "reward.num_workers": 1,
     }
+
+
+def _bucket(policy: Path) -> int:
+    """MiB of shared memory through which vLLM gets the weights, in fp32: no tensor may be larger."""
+    if not policy.is_dir():  # a plan's
+        return 64
+    shapes = [
+        entry["shape"]
+        for file in hashes.weights(policy)
+        for entry in hashes.tensors(file)[0].values()
+    ]
+    return max(64, -(-4 * max(map(math.prod, shapes)) // 2**20))
 
 
 def ranks(profile: Profile) -> int:

@@ -171,6 +171,7 @@ def _serve(policy: str, tensor_parallel: int, requests: int) -> None:
         enforce_eager=cpu,
         tensor_parallel_size=tensor_parallel,
         gpu_memory_utilization=MEMORY_SHARE,
+        max_model_len=-1,  # as long as the model reads and its cache holds
         generation_config="vllm",  # the checkpoint's own would bring a top-k along
     )
     for line in os.fdopen(requests):
@@ -188,6 +189,13 @@ def _generate(engine, asked: dict) -> Answers:
 
     tokenizer = engine.get_tokenizer()
     prompts = encode_prompts(tokenizer, [row["prompt"] for row in asked["rows"]])
+    longest, room = max(map(len, prompts), default=0), engine.model_config.max_model_len
+    if longest + asked["max_new_tokens"] > room:  # vLLM would cut the answer and say nothing
+        raise ValueError(
+            f"a prompt of {longest} tokens with an answer of {asked['max_new_tokens']} is longer than "
+            f"the {room} tokens that the policy reads, or that fit into vLLM's cache; allow fewer "
+            "tokens an answer, or on a CPU give the cache more GiB in VLLM_CPU_KVCACHE_SPACE"
+        )
     outputs = engine.generate(
         [{"prompt_token_ids": ids} for ids in prompts],
         [
