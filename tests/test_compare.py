@@ -45,6 +45,7 @@ def test_a_study_is_held_against_the_published_seeds(place, studies, monkeypatch
     assert compare.can_be_made(PROFILE)
     again = compare.report(PROFILE)
     said = " ".join(capsys.readouterr().out.split())
+    assert "measured otherwise" not in said
     assert "seed 7 is itself published" in said and f"{len(again)} of {len(again)} numbers" in said
 
     other = params.load("smoke", {"seed": 8})
@@ -53,6 +54,12 @@ def test_a_study_is_held_against_the_published_seeds(place, studies, monkeypatch
     assert "itself published" not in capsys.readouterr().out
     assert set(found["inside"]) == {""}  # one seed says nothing of another
     assert (found["yours"] == again["yours"]).all()  # made by the same hand
+
+    longer = params.load("smoke", {"seed": 9, "evaluation.max_new_tokens": 128})
+    studies[9] = hand_made.study(longer, place)
+    compare.report(longer)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "outside for that alone: evaluation.max_new_tokens is 128 here and 64 in" in said
 
     def not_made(profile):
         raise NotFinished("run rl is not finished here")

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * 3600)]
 NOTEBOOKS = ["01_collapse", "02_reheat", "03_continue", "04_evaluate"]
 FEWER = {
     "hardware.platform": "cpu",
+    "hardware.threads": 2,
     "entropy.prompts": 5,
     "evaluation.max_new_tokens": 16,
-    "evaluation.samples": 1,
     "reheat.batch_size": 2,
     "reheat.max_completion_tokens": 32,
     "rl.batch_size": 2,
@@ -32,7 +32,7 @@ FEWER = {
     "rl.mini_batch_size": 2,
     "rl.overlong_buffer_tokens": 8,
     "rl.responses_per_prompt": 2,
-    "task.test_problems": 1,
+    "task.test_problems": 2,
     "task.validation_problems": 1,
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,16 @@ def check_unchanged(evidence: Evidence, published: Path, kept: Iterable[str]) ->
 
 
 def check_settings(profile: Profile, evidence: Evidence) -> None:
-    """ValueError unless this seed was measured as the published ones were.
+    """ValueError unless this seed was measured as the published ones were (`differences`)."""
+    for difference in differences(profile, evidence):
+        raise ValueError(
+            f"this seed was measured otherwise than the published ones: {difference}; publish the seeds "
+            "of one study, or remove the published ones first"
+        )
+
+
+def differences(profile: Profile, evidence: Evidence) -> Iterator[str]:
+    """In what this seed was measured otherwise than the published ones, a clause each.
 
     Compared are the profiles but for NO_SETTING, and run by run what else is part of an identity:
     the stage, the hashes of data, the versions of the code, the policy that all seeds start from.
@@ -70,7 +79,7 @@ def check_settings(profile: Profile, evidence: Evidence) -> None:
     kept, here = (_settings(p) for p in (roles.settings(profile.name), profile))
     for name in here:
         if kept.get(name) != here[name]:
-            raise _other(f"{name} is {here[name]!r} here and {kept.get(name)!r} in {PROFILE}")
+            yield f"{name} is {here[name]!r} here and {kept.get(name)!r} in {PROFILE}"
     earlier = roles.published(profile.name).index
     for row in evidence.index.itertuples():
         same = (earlier["role"] == row.role) & (earlier["key"] == row.key)
@@ -81,7 +90,7 @@ def check_settings(profile: Profile, evidence: Evidence) -> None:
         kept, here = (_identity(run, shared=shared) for run in (others.iloc[0], row.run))
         for name in dict.fromkeys([*here, *kept]):
             if kept.get(name) != here.get(name):
-                raise _other(
+                yield (
                     f"{name} of {row.run.name} is {here.get(name)!r}, and of {others.iloc[0].name} "
                     f"{kept.get(name)!r}"
                 )
@@ -102,13 +111,6 @@ def _identity(run: Run, *, shared: bool) -> dict[str, Any]:
     settings = {k: v for k, v in run.identity["settings"].items() if k not in OF_THE_SEED}
     return {"stage": run.identity["stage"], **settings} | (
         {"policy": run.identity["inputs"]["policy"]} if shared else {}
-    )
-
-
-def _other(difference: str) -> ValueError:
-    return ValueError(
-        f"this seed was measured otherwise than the published ones: {difference}; publish the seeds of "
-        "one study, or remove the published ones first"
     )
 
 

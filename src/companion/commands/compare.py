@@ -9,6 +9,7 @@ from scipy import stats
 
 from companion import paper, tasks
 from companion.analysis import accuracy, collect
+from companion.commands import agreement
 from companion.commands.console import show
 from companion.params import ROOT
 from companion.runs import finished_only
@@ -37,6 +38,10 @@ def report(profile: Profile) -> pd.DataFrame:
         f"{EXPECTED}: of seed{'s' * (len(others) > 1)} {', '.join(map(str, others)) or 'none'}; the "
         "interval that holds the value of 95 in 100 further seeds, if they are alike"
     ]
+    if other := next(agreement.differences(profile, mine), None):
+        notes.append(
+            f"measured otherwise than the published ones, and maybe outside for that alone: {other}"
+        )
     if profile.seed in seeds:
         equal = yours.reindex(seeds.index).eq(seeds[profile.seed]).sum()
         notes.append(
