@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
@@ -17,6 +18,7 @@ import torch
 import transformers  # noqa: F401  # within a test that is pytest's, which is closed after it
 from hypothesis import settings
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from xdist.scheduler import LoadScopeScheduling
 
 from companion import hashes, params
@@ -94,6 +96,33 @@ class Largest(TorchDispatchMode):
         if isinstance(made, torch.Tensor):
             self.elements = max(self.elements, made.numel())
         return made
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that tensors made within this context took at a time, but those given."""
+
+    now = most = 0
+
+    def __init__(self, *but):
+        super().__init__()
+        self.known = weakref.WeakSet(tensor.untyped_storage() for tensor in but)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage):
+        if storage not in self.known:
+            self.known.add(storage)
+            weakref.finalize(storage, self._forget, storage.nbytes())
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+
+    def _forget(self, size):
+        self.now -= size
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shlex
 from math import ceil
 
 import pytest
+from conftest import Live
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,8 +99,8 @@ def test_memory_by_hand():
     assert update["weights"] == update["gradients"] == pytest.approx(4 * P4 / 8)
     assert update["optimizer"] == pytest.approx(8 * P4 / 8)
     assert update["activations"] == pytest.approx(2 * 36 * tokens * 2560)
-    # Three copies of a piece's logits in fp32, one in bf16, and twice the head's gradient.
-    assert update["logits"] == pytest.approx(14 * 512 * 151_936 + 4 * 151_936 * 2560)
+    # Three copies of a piece's logits in fp32, one in bf16, and three of the head's gradient.
+    assert update["logits"] == pytest.approx(14 * 512 * 151_936 + 6 * 151_936 * 2560)
     # Embeddings and final norm, and two layers of 100,930,816, in bf16.
     assert update["gathered"] == pytest.approx(2 * (151_936 * 2560 + 2560 + 2 * 100_930_816))
     rollout = table.loc["RL", "rollout"]
@@ -203,6 +204,36 @@ def test_verl_makes_so_many_tokens_logits_at_a_time():
     from verl.utils.experimental.torch_functional import FusedLinearForPPO
 
     assert signature(FusedLinearForPPO).parameters["chunk_size"].default == memory.FUSED_TOKENS
+
+
+@pytest.mark.parametrize(("words", "width"), [(4096, 8), (2048, 1024)])
+def test_verls_kernels_take_what_is_counted(monkeypatch, words, width):
+    """Whichever is more: of a piece's logits, or of the head's gradient beside its sum."""
+    import torch
+    from verl.utils.experimental.torch_functional import FusedLinearForPPO
+
+    model = Shape(1, width, 1, 1, 1, 1, words, tied=True)
+    monkeypatch.setattr(memory, "FUSED_TOKENS", 64)
+    hidden, head = (torch.randn(n, width).bfloat16().requires_grad_() for n in (128, words))
+    log_probs, _ = FusedLinearForPPO(chunk_size=64)(hidden[None], head, torch.arange(128)[None])
+    with Live(hidden, head) as live:
+        log_probs.sum().backward()
+    assert live.most == pytest.approx(memory.rl_logits(model), rel=0.1)
+
+
+@pytest.mark.parametrize("teacher", ["live", "frozen"])
+def test_our_loss_through_the_head_takes_what_is_counted(monkeypatch, teacher):
+    """As on a GPU, in pieces of the same size."""
+    import torch
+
+    model, heat = Shape(1, 8, 1, 1, 1, 1, 512, tied=True), load(reheat__teacher=teacher).reheat
+    for module, name in ((memory, "PIECE"), (distillation, "LOGITS"), (distillation, "CPU_PIECE")):
+        monkeypatch.setattr(module, name, 2**15)
+    hidden, head = torch.randn(256, 8), torch.randn(512, 8, requires_grad=True)
+    other = (hidden, head.detach()) if teacher == "frozen" else None
+    with Live(hidden, head) as live:
+        distillation.through_head(hidden, head, 1.2, "forward", other)
+    assert live.most == pytest.approx(memory.reheating_logits(model, heat, 256), rel=0.05)
 
 
 # --- Stages ---------------------------------------------------------------------------------

@@ -5,9 +5,6 @@ the imports.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -80,46 +77,6 @@ def test_an_update_takes_the_memory_that_is_planned(made):
     assert made["hot"].result["step"] == 2
     for part, size in expected.items():
         assert made["resident"][part] == pytest.approx(size, rel=0.15), part
-
-
-LOSSES = {
-    "through the head": """
-from companion import distillation
-distillation.CPU_PIECE = distillation.GPU_PIECE
-hidden, head = (torch.randn(n, WIDTH).mul_(0.1).requires_grad_() for n in (1024, WORDS))
-def loss():
-    distillation.through_head(hidden, head, 1.2, "forward")
-""",
-    "verl's": """
-from verl.utils.experimental.torch_functional import FusedLinearForPPO
-hidden, head = (torch.randn(n, WIDTH).mul_(0.1).bfloat16().requires_grad_() for n in (1024, WORDS))
-log_probs, _ = FusedLinearForPPO()(hidden[None], head, torch.arange(1024)[None])
-def loss():
-    log_probs.sum().backward()
-""",
-}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_takes_the_memory_that_is_planned(loss):
-    code = f"import resident, torch\nWORDS, WIDTH = {SHAPE.vocabulary}, {SHAPE.hidden}\n"
-    code += LOSSES[loss] + "before = resident.now()\nresident.forget_highest()\nloss()\n"
-    code += "print(resident.highest() - before)"
-    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    heat = params.load("qwen3-0.6b").reheat
-    planned = {
-        "through the head": memory.reheating_logits(SHAPE, heat, 1024),
-        "verl's": memory.rl_logits(SHAPE),
-    }
-    print(loss, float(done.stdout) / 1e9, planned[loss] / 1e9)
-    assert float(done.stdout) == pytest.approx(planned[loss], rel=0.15)
 
 
 def test_exact_scaling_is_what_its_name_says(made):

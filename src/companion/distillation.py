@@ -103,13 +103,12 @@ class _ThroughHead(torch.autograd.Function):
         rows = max(1, LOGITS // len(head))
         for begin in range(0, len(hidden), rows):
             part = slice(begin, begin + rows)
-            student = teacher = _logits(hidden[part], head)
+            teacher = None
             if teacher_hidden is not None and teacher_head is not None:
-                teacher = _logits(teacher_hidden[part], teacher_head)
-            kl[part], entropy[part] = _by_pieces(student, teacher, student, tau, direction)
-            gradient = student.to(head.dtype)
-            torch.mm(gradient, head, out=to_hidden[part])
-            _add_product(to_head, gradient.T, hidden[part])
+                teacher = teacher_hidden[part], teacher_head
+            kl[part], entropy[part] = _piece(
+                hidden[part], head, tau, direction, teacher, to_hidden[part], to_head
+            )
         ctx.save_for_backward(to_hidden, to_head.to(head.dtype))
         ctx.mark_non_differentiable(kl, entropy)
         return kl.sum(), kl, entropy
@@ -119,6 +118,28 @@ class _ThroughHead(torch.autograd.Function):
         to_hidden, to_head = ctx.saved_tensors
         # In place, as above.
         return to_hidden.mul_(upstream), to_head.mul_(upstream), None, None, None, None
+
+
+def _piece(
+    hidden: Tensor,
+    head: Tensor,
+    tau: float,
+    direction: Direction,
+    teacher: tuple[Tensor, Tensor] | None,
+    to_hidden: Tensor,
+    to_head: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(KL, entropy) of some rows, whose logits are gone when this returns.
+
+    Their gradients: to the hidden states written, to the head added.
+    """
+    student = _logits(hidden, head)
+    other = _logits(*teacher) if teacher else student
+    kl, entropy = _by_pieces(student, other, student, tau, direction)
+    gradient = student.to(head.dtype)
+    torch.mm(gradient, head, out=to_hidden)
+    _add_product(to_head, gradient.T, hidden)
+    return kl, entropy
 
 
 def _by_pieces(

@@ -201,10 +201,11 @@ def rl_logits(model: Shape) -> float:
     """Bytes of what verl's fused kernels make of a piece's logits, whatever the number of tokens.
 
     Going back (utils/experimental/torch_functional.py), in fp32: logits, softmax, which tokens were
-    drawn, the gradient twice; or three of them, the gradient in bf16, and the head's beside its sum.
+    drawn, the gradient twice; or three of them, the gradient in bf16, and the head's. Beside them the
+    head's gradient of the piece before, and their sum, in bf16.
     """
     piece, head = FUSED_TOKENS * model.vocabulary, model.vocabulary * model.hidden
-    return max(5 * 4 * piece + 2 * head, (3 * 4 + 2) * piece + (2 + 2) * head)
+    return max(5 * 4 * piece, (3 * 4 + 2) * piece + 2 * head) + 2 * 2 * head
 
 
 def reheating_logits(model: Shape, heat: Reheat, tokens: int) -> float:
