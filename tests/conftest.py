@@ -67,7 +67,7 @@ def save_policy(folder, **tensors):
         ("tokenizer.json", "{}"),
     ):
         (folder / name).write_text(text)
-    weights = {name: torch.tensor(values) for name, values in tensors.items()}
+    weights = {name: torch.as_tensor(values) for name, values in tensors.items()}
     save_file(weights or {"norm": torch.ones(2)}, folder / "model.safetensors")
     return folder
 
