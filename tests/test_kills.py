@@ -110,9 +110,9 @@ def test_a_keeper_asked_twice_still_ends_them_all(run, tmp_path):
     notebook, trainers = started(run, tmp_path)
     [keeper] = psutil.Process(notebook.pid).children()
     trainers[0].suspend()
-    for _ in range(5):
-        keeper.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+    for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] * 20_000:  # at any moment of it
+        keeper.send_signal(number)
+    assert keeper.is_running()  # with its trainer, which cannot end yet
     trainers[0].resume()
     until(lambda: not any(p.is_running() for p in (keeper, *trainers)))
     notebook.wait(20)

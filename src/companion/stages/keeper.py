@@ -43,37 +43,39 @@ def keep(words: list[str]) -> int:
 
     Returns its exit status, as of a shell where a signal ended it.
     """
-    prctl = ctypes.CDLL(None).prctl
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for ending in ENDINGS:
-        signal.signal(ending, lambda number, _: sys.exit(128 + number))
-    process = None
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # nothing can come in the midst of _end_all
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        close_fds=False,  # the lock of the run goes down, see runs.recording
+        preexec_fn=_in_the_command,
+    )
     try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            close_fds=False,  # the lock of the run goes down, see runs.recording
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-        )
-        select.select([sys.stdin, os.pidfd_open(process.pid)], [], [])
+        ends = [sys.stdin, os.pidfd_open(process.pid)]
+        while not (select.select(ends, [], [], 0.2)[0] or signal.sigpending()):
+            pass
         if (status := process.poll()) is None:
-            return 128 + signal.SIGTERM
+            return 128 + min(signal.sigpending(), default=signal.SIGTERM)
         return status if status >= 0 else 128 - status
     finally:
         _end_all(process)
 
 
-def _end_all(process: subprocess.Popen | None) -> None:
+def _in_the_command() -> None:
+    """What the command inherits: it is killed with its keeper, and hears the signals itself."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+
+
+def _end_all(process: subprocess.Popen) -> None:
     """End every process below this one: at first kindly, so that it removes its shared memory.
 
     `process`, the command itself, is asked first: it knows in which order its own have to end.
     """
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)  # asked twice, it would leave before they are gone
-    if process:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE)
     for ending in (signal.SIGTERM, signal.SIGKILL):
         below = psutil.Process().children(recursive=True)
         for left in below:
