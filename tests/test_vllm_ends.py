@@ -1,4 +1,4 @@
-"""vLLM, whose engine is a process of its own, leaves nothing behind: no process, no shared memory."""
+"""vLLM's engine, on GPUs a process of its own, leaves nothing behind: no process, no shared memory."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from pathlib import Path
 from companion import params
 from companion.stages import vllm_engine
 
-profile = params.load("smoke")
+profile = params.load("smoke", {"hardware.platform": "gpu", "rl.rollout_engine": "vllm"})
 policy = params.ROOT / profile.task.base
 asked = {"max_new_tokens": 8, "temperature": 1.0, "top_p": 1.0, "seed": 3}
 with vllm_engine.opened(policy, profile.hardware) as sampler:
