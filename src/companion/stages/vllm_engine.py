@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
@@ -231,4 +232,10 @@ def _generate(engine, asked: dict) -> Answers:
 if __name__ == "__main__":
     # Told to end, it leaves in order, and its engine with it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    _serve(sys.argv[1], *map(int, sys.argv[2:]))
+    try:
+        _serve(sys.argv[1], *map(int, sys.argv[2:]))
+    except Exception:
+        traceback.print_exc()
+        # The log's last lines are what its reader gets: what libraries say at the end is not for it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        sys.exit(1)
