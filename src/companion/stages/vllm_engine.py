@@ -136,7 +136,7 @@ def _started(policy: Path, hardware: Hardware, devices: str, folder: Path) -> It
                 "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "1"),  # GiB
                 # On GPUs an engine is a process of its own, as upstream runs it. Here that would be
                 # one more to import torch and vLLM, two thirds of a start's CPU seconds.
-                "VLLM_ENABLE_V1_MULTIPROCESSING": "01"[hardware.platform == "gpu"],
+                "VLLM_ENABLE_V1_MULTIPROCESSING": "0" if hardware.platform == "cpu" else "1",
                 "VLLM_NO_USAGE_STATS": "1",
                 "VLLM_LOGGING_LEVEL": "WARNING",
             },
