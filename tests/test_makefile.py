@@ -28,6 +28,7 @@ def make(clone, *words, **variables):
     """What make says; with -n, what it would do."""
     ours = ("MAKE", "CONDA_", "PROFILE", "PLATFORM", "VENV")
     own = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    own["PYTHON"] = "python3.11"  # whose folder, should an environment be active, is none of make's
     done = subprocess.run(
         ["make", *words], cwd=clone, env=own | variables, capture_output=True, text=True
     )
