@@ -19,6 +19,7 @@ from companion.schema import Profile
 from companion.stages import keeper
 from companion.stages.answers import VERSIONS
 from companion.stages.engines import opened
+from companion.stages.log_end import log_end
 from companion.statistics import Estimate, ratio_of_sums
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def token_entropy(policy: Path, profile: Profile) -> Estimate:
         text=True,
     )
     if child.returncode:
-        tail = "\n".join(child.stderr.strip().splitlines()[-15:])
-        raise RuntimeError(f"the token entropy of {policy.name} could not be measured:\n{tail}")
+        raise RuntimeError(
+            f"the token entropy of {policy.name} could not be measured:\n{log_end(child.stderr)}"
+        )
     return Estimate(**json.loads(child.stdout.splitlines()[-1]))
 
 

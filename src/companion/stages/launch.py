@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from companion.stages import keeper
+from companion.stages.log_end import log_end
 
 RAY = str(Path(sys.executable).with_name("ray"))
 PASSED_ON = ("COMPANION_", "HF_", "HUGGING_FACE_")
@@ -76,8 +77,8 @@ def launch(
                 process.terminate()
                 process.wait()
     if process.returncode:
-        tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-15:])
-        raise RuntimeError(f"{log.stem} failed; the end of its log:\n{tail}")
+        end = log_end(log.read_text(errors="replace"))
+        raise RuntimeError(f"{log.stem} failed; the end of its log:\n{end}")
 
 
 def _jobs(log: Path) -> str:

@@ -24,6 +24,7 @@ from companion.policies import Prompt, end_tokens
 from companion.schema import Hardware
 from companion.stages import keeper
 from companion.stages.answers import Answers, Sampler
+from companion.stages.log_end import log_end
 
 MEMORY_SHARE = 0.6
 """Of each GPU: a checkpoint is measured beside what its sleeping trainer keeps there."""
@@ -114,8 +115,7 @@ class _Engine:
             except subprocess.TimeoutExpired:
                 continue
             if not response.exists():
-                tail = "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-15:])
-                raise RuntimeError(f"vLLM failed:\n{tail}")
+                raise RuntimeError(f"vLLM failed:\n{log_end(self.log.read_text(errors='replace'))}")
         return Answers(**json.loads(response.read_text()))
 
 
