@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import shared_memory
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ from conftest import save_policy
 
 from companion import params, runs
 from companion.stages.launch import launch
+from companion.stages.shared_memory import SHM
 
 NOTEBOOK = """
 import signal, sys
@@ -132,3 +134,32 @@ def test_a_status_is_the_commands_own(tmp_path):
         launch(
             [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], {}, tmp_path / "log", int
         )
+
+
+SHARES = """
+import subprocess, sys, time
+from pathlib import Path
+import psutil
+
+worker = "from multiprocessing.shared_memory import SharedMemory\\n"
+worker += "memory = SharedMemory(create=True, size=64); open('name', 'w').write(memory.name)\\n"
+process = psutil.Popen([sys.executable, "-c", worker + "import time; time.sleep(60)"])
+while not (Path("name").exists() and Path("name").read_text()):
+    time.sleep(0.05)
+time.sleep(1)
+for killed in [*process.children(), process]:  # as Ray ends an actor and all below it
+    killed.kill()
+"""
+
+
+@pytest.mark.fault("a worker is killed before it can give back its shared memory")
+def test_shared_memory_that_a_killed_worker_leaves_is_removed_and_no_other(tmp_path):
+    mine = shared_memory.SharedMemory(create=True, size=64)
+    try:
+        launch([sys.executable, "-c", SHARES], {}, tmp_path / "log", int)
+        name = (tmp_path / "name").read_text()
+        assert name.startswith("psm_") and not (SHM / name).exists()
+        assert (SHM / mine.name).exists()
+    finally:
+        mine.close()
+        mine.unlink()

@@ -5,6 +5,7 @@
 The pipe closes when the asker closes it or dies, of whatever (kill -9, memory, a closed terminal).
 The processes of a framework are not all the command's own children: those of Ray leave their
 parents. As their subreaper (prctl(2)) this process becomes the parent of each that is left alone.
+Shared memory of theirs that they could not give back is removed.
 Should it be killed itself, the command is killed with it, and what notices that ends, too.
 """
 
@@ -19,6 +20,8 @@ import subprocess
 import sys
 
 import psutil
+
+from companion.stages.shared_memory import SharedMemory
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -45,6 +48,7 @@ def keep(words: list[str]) -> int:
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # nothing can come in the midst of _end_all
+    memory = SharedMemory()
     process = subprocess.Popen(
         words,
         stdin=subprocess.DEVNULL,
@@ -54,12 +58,14 @@ def keep(words: list[str]) -> int:
     try:
         ends = [sys.stdin, os.pidfd_open(process.pid)]
         while not (select.select(ends, [], [], 0.2)[0] or signal.sigpending()):
-            pass
+            memory.look()
         if (status := process.poll()) is None:
             return 128 + min(signal.sigpending(), default=signal.SIGTERM)
         return status if status >= 0 else 128 - status
     finally:
+        memory.look()
         _end_all(process)
+        memory.remove()
 
 
 def _in_the_command() -> None:
