@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing import shared_memory
+from pathlib import Path
 
 import psutil
 import pytest
@@ -163,3 +165,11 @@ def test_shared_memory_that_a_killed_worker_leaves_is_removed_and_no_other(tmp_p
     finally:
         mine.close()
         mine.unlink()
+
+
+def test_temporary_files_go_with_the_command_but_rays_logs(tmp_path):
+    asks = "import os, tempfile; print(tempfile.mkstemp()[1], os.environ['RAY_TMPDIR'])"
+    launch([sys.executable, "-c", asks], {}, tmp_path / "log", int)
+    file, rays = map(Path, (tmp_path / "log").read_text().split())
+    assert file.parent.parent == rays == Path(tempfile.gettempdir())
+    assert not file.parent.exists()

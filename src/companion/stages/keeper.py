@@ -5,7 +5,8 @@
 The pipe closes when the asker closes it or dies, of whatever (kill -9, memory, a closed terminal).
 The processes of a framework are not all the command's own children: those of Ray leave their
 parents. As their subreaper (prctl(2)) this process becomes the parent of each that is left alone.
-Shared memory of theirs that they could not give back is removed.
+Shared memory of theirs that they could not give back is removed, and so is what they left in the
+folder for temporary files, which is one of their own.
 Should it be killed itself, the command is killed with it, and what notices that ends, too.
 """
 
@@ -18,6 +19,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 
 import psutil
 
@@ -48,9 +50,15 @@ def keep(words: list[str]) -> int:
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)  # nothing can come in the midst of _end_all
+    with tempfile.TemporaryDirectory(prefix="companion-", ignore_cleanup_errors=True) as folder:
+        return _keep(words, os.environ | _temporary(folder))
+
+
+def _keep(words: list[str], environment: dict[str, str]) -> int:
     memory = SharedMemory()
     process = subprocess.Popen(
         words,
+        env=environment,
         stdin=subprocess.DEVNULL,
         close_fds=False,  # the lock of the run goes down, see runs.recording
         preexec_fn=_in_the_command,
@@ -66,6 +74,19 @@ def keep(words: list[str]) -> int:
         memory.look()
         _end_all(process)
         memory.remove()
+
+
+def _temporary(folder: str) -> dict[str, str]:
+    """Where the command puts its temporary files: verl alone leaves a lock for each that it saves.
+
+    But where they were for what others look for afterwards: Ray's logs, and what torch compiled.
+    """
+    usual = tempfile.gettempdir()
+    lasting = {
+        "RAY_TMPDIR": usual,
+        "TORCHINDUCTOR_CACHE_DIR": f"{usual}/torchinductor-{os.getuid()}",
+    }
+    return {"TMPDIR": folder} | {name: os.environ.get(name, lasting[name]) for name in lasting}
 
 
 def _in_the_command() -> None:
