@@ -148,3 +148,9 @@ def test_its_words_and_its_place_in_a_readme(tmp_path):
         assert "| [It helps](results/laptop/README.md#a) | +2 | +1 [−1, 3] | 3 | open |" in text
         assert text.endswith("- **Open (2 of 3)**: it helps; RL ends.\n<!-- end -->\n## B\n")
     assert not verdict.refresh(tmp_path / "none.md", "laptop", verdicts)
+    readme.write_text(f"<!-- verdict: results/study -->\n<!-- end -->\n{readme.read_text()}")
+    for profile, rows in {"study": verdicts[:1], "laptop": verdicts}.items():
+        assert verdict.refresh(readme, profile, rows)
+    text = readme.read_text()
+    assert text.count("[It helps](") == 1 and "[It helps](results/study/README.md#a)" in text
+    assert "| [It costs](results/laptop/README.md#b)" in text and "(1 of 2)" in text

@@ -69,14 +69,16 @@ def markdown(verdicts: pd.DataFrame, page: str = "") -> str:
 
 
 def refresh(readme: Path, profile: str, verdicts: pd.DataFrame) -> bool:
-    """Put a profile's table into README.md, where it has a place for it; whether it has one."""
+    """Put a profile's table into README.md, where it has a place for it; whether it has one.
+
+    A claim is told once: not where another profile's table further up has it.
+    """
     text = readme.read_text() if readme.exists() else ""
-    found, places = re.subn(
-        MARKS.format(profile=profile),
-        lambda at: at[1] + markdown(verdicts, f"results/{profile}/README.md") + "\n" + at[2],
-        text,
-        flags=re.DOTALL,
-    )
-    if places:
-        readme.write_text(found)
-    return bool(places)
+    at = re.search(MARKS.format(profile=profile), text, flags=re.DOTALL)
+    if at is None:
+        return False
+    above = text[: at.start()]
+    untold = verdicts[[f"[{claim}](" not in above for claim in verdicts["claim"]]]
+    written = markdown(untold, f"results/{profile}/README.md")
+    readme.write_text(f"{above}{at[1]}{written}\n{at[2]}{text[at.end() :]}")
+    return True
