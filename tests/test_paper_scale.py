@@ -84,7 +84,8 @@ def test_verl_is_asked_for_table_3(profile):
 
 
 def test_one_node_starts_a_ray_of_its_own_and_several_join_the_jobs(profile):
-    assert composed(profile).ray_kwargs.ray_init.address == "local"
+    own = composed(profile).ray_kwargs.ray_init
+    assert own.address == "local" and not own.include_dashboard
     several = composed(params.change(profile, {"hardware.nodes": 2}))
     assert "address" not in several.ray_kwargs.ray_init and several.trainer.nnodes == 2
 

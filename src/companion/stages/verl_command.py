@@ -20,6 +20,14 @@ from companion.schema import Profile
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 LOGGER = "trainer.logger"
 
+OWN_RAY = {
+    # Whatever cluster there is, of this user or in a variable left over.
+    "+ray_kwargs.ray_init.address": "local",
+    # Nobody looks at it, and a run's start waits for it: a minute where the GPU path first ran.
+    "+ray_kwargs.ray_init.include_dashboard": False,
+}
+"""On one node: a Ray of the run's own, while it runs."""
+
 
 def command(profile: Profile, **asked: Any) -> list[str]:
     """verl's command; `asked` as in `overrides`."""
@@ -211,9 +219,7 @@ def _gpu(profile: Profile, resume_from: Path | None) -> dict[str, Any]:
             f"{correction}.rollout_is": "token",
             f"{correction}.rollout_is_threshold": rl.importance_cap,
         }
-    if hardware.nodes == 1:  # whatever cluster there is, of this user or in a variable left over
-        platform["+ray_kwargs.ray_init.address"] = "local"
-    return platform
+    return platform | (OWN_RAY if hardware.nodes == 1 else {})
 
 
 def _rollout_seed(seed: int, resume_from: Path | None) -> int:
@@ -256,9 +262,7 @@ def _cpu(profile: Profile, start: Path) -> dict[str, Any]:
         "actor_rollout_ref.rollout.load_format": "auto",
     }
     if nodes == 1:  # a cluster was started by somebody else, with one logical GPU a rank
-        platform |= {
-            "+ray_kwargs.ray_init.address": "local",
-            "+ray_kwargs.ray_init.include_dashboard": False,
+        platform |= OWN_RAY | {
             "+ray_kwargs.ray_init.num_gpus": count,
             "ray_kwargs.ray_init.num_cpus": 16,  # logical: verl's actors reserve more than two
         }
