@@ -7,11 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.log import logger
 from traitlets.config import Config
 
 from companion import params, runs
@@ -107,6 +111,31 @@ def shared_out(
     }
 
 
+class _Client(PapermillNotebookClient):
+    """Without nbclient's stand-in for a browser's Output widgets (0.11, output_widget.py:63).
+
+    It answers the kernel by the socket on which the cell's reply is awaited, and that reply may then
+    never be seen: of cells with `ipywidgets.interact` one in some thirty stood still for good.
+    """
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.widget_registry: dict[str, Any] = {}
+
+
+class _Engine(NBClientEngine):
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, start_timeout: int = 60, **named: Any
+    ) -> None:
+        asked = {n: v for n, v in named.items() if n not in ("input_path", "execution_timeout")}
+        asked |= {"kernel_name": kernel_name, "startup_timeout": start_timeout, "log": logger}
+        _Client(nb_man, **asked).execute()
+
+
+papermill_engines.register("companion", _Engine)
+
+
 def execute(notebook: Path, output: Path, parameters: Mapping[str, object]) -> Path:
     """Execute one notebook with papermill; its output streams to this process's stdout.
 
@@ -124,6 +153,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object]) -> P
                 str(notebook),
                 str(output),
                 dict(parameters),
+                engine_name="companion",
                 cwd=str(notebook.parent),
                 log_output=True,
                 stdout_file=sys.stdout,
