@@ -52,6 +52,7 @@ def path(name, entropies, norms=None):
     steps = len(entropies)
     return pd.DataFrame(
         {
+            "seed": 1,
             "run": name,
             "step": range(steps),
             "token_entropy": entropies,
@@ -71,6 +72,7 @@ def cka(least=0.9995):
     return pd.DataFrame(
         [
             {
+                "seed": 1,
                 "before": i,
                 "after": j,
                 "estimator": name,
@@ -89,7 +91,7 @@ def test_fig03_names_the_least_alike_layer_and_holds_it_against_the_paper():
     figure = fig03.draw(cka(), "2 parts")
     assert "range over 2 parts" in figure.axes[1].get_legend_handles_labels()[1]
     said = fig03.sentence(cka(), "2 parts")
-    assert "layer 2 with an unbiased CKA of 0.9995 (0.9995 to 0.9995 over 2 parts), above" in said
+    assert "layer 2 with an unbiased CKA of 0.9995 ([0.9995, 0.9995] over 2 parts), above" in said
     assert "below the paper's bound of 0.999" in fig03.sentence(cka(0.99), "2 parts")
     assert fig03.finding(cka()).endswith(
         "CKA 0.9995 [0.9995, 0.9995], above the paper's bound of 0.999"
@@ -104,7 +106,7 @@ def test_fig03_calls_the_five_suites_of_0_1_0_by_their_name():
     said = {}
     for name, settings in (("old", {}), ("new", {"folds": 5})):
         run = Run(Path("x"), {"settings": settings}, {})
-        said[name] = fig03._parts(run)
+        said[name] = fig03._parts([run])
     assert said == {"old": "the five suites, no sampling noise", "new": "5 parts of the prompts"}
 
 
@@ -112,6 +114,7 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
     along = pd.DataFrame(
         [
             {
+                "seed": 1,
                 "step": s,
                 "suites": kind,
                 "metric": "avg@8",
@@ -141,7 +144,7 @@ def test_fig04_draws_both_kinds_of_suite_and_says_what_is_lost():
 
 def test_fig04_says_whether_accuracy_is_kept_and_claims_it_only_where_it_could_be_lost():
     along = pd.DataFrame(
-        {"step": [0, 6], "suites": fig04.OUT, "metric": "avg@8", "value": [50, 40]}
+        {"seed": 1, "step": [0, 6], "suites": fig04.OUT, "metric": "avg@8", "value": [50, 40]}
     )
     lost, kept, wide = Estimate(-6, -8, -4), Estimate(0, -1, 1), Estimate(-1, -4, 2)
     said = {
@@ -165,6 +168,7 @@ def test_fig05_counts_every_token():
     rng = np.random.default_rng(0)
     tokens = pd.DataFrame(
         {
+            "seed": 1,
             "prompt": np.repeat(range(20), 10),
             "kl": rng.exponential(0.002, 200).astype(np.float32),
             "entropy_change": rng.normal(0.01, 0.02, 200),
@@ -211,10 +215,10 @@ def answers():
 
 
 def test_fig06_and_table2_show_every_checkpoint():
-    positions = branching.by_position(answers(), least=10, resamples=50)
+    positions = branching.by_position(answers(), least=10, resamples=50).assign(seed=1)
     figure = fig06.draw(positions)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "step 4", "step 8, 95% over prompts",
+        "checkpoint of step 4", "checkpoint of step 8, 95% over prompts",
     ]  # fmt: skip
     last = positions[positions["checkpoint"] == 8].set_index("position")
     first = positions[positions["checkpoint"] == 0].set_index("position")
@@ -222,20 +226,20 @@ def test_fig06_and_table2_show_every_checkpoint():
     assert first["change"].eq(0).all() and (last["change_low"] < last["change_high"]).all()
     summary = branching.summary(answers(), resamples=50)
     assert "token 20.0 [20.0, 20.0] before and 12.0 [12.0, 12.0] after reheating, earlier" in (
-        table2.sentence(summary)
+        table2.sentence(summary, 1)
     )
     jumped = path("x", [0.01 * i + 0.5 * (i >= 6) for i in range(12)])
     assert "entropy jumps within a step (oddest at step 6" in fig06.sentence(
-        positions, fig06.jump(jumped)
+        positions, fig06.jumps(jumped)
     )
-    smooth = fig06.jump(path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24]))
+    smooth = fig06.jumps(path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24]))
     assert "no jump of entropy is detected" in fig06.sentence(positions, smooth)
-    short = fig06.jump(path("x", [0.1, 0.2]))
-    assert short.empty and "no path long enough" in fig06.sentence(positions, short)
-    assert fig06.finding(positions, fig06.jump(jumped)).endswith("; entropy jumps")
+    short = fig06.jumps(path("x", [0.1, 0.2]))
+    assert short.empty and "no path is long enough" in fig06.sentence(positions, short)
+    assert fig06.finding(positions, fig06.jumps(jumped)).endswith("; entropy jumps")
     assert fig06.finding(positions, smooth).endswith("; no entropy jump")
     assert "jump" not in fig06.finding(positions, short) and fig06.claims(short) == ()
-    assert verdicts(fig06.claims(fig06.jump(jumped))) == ["agrees"]
+    assert verdicts(fig06.claims(fig06.jumps(jumped))) == ["agrees"]
     assert verdicts(fig06.claims(smooth)) == ["differs"]
     assert verdicts(fig06.claims(smooth.assign(**{fig06.SHARE: 40}))) == ["open"]
 
@@ -350,9 +354,8 @@ def test_fig09_to_fig11_draw_their_runs():
     assert labels == ["reheating, τ = 1.2", "cooling, τ = 0.83"]
     line = figure.axes[0].lines[1]
     assert list(line.get_xdata()) == [1, 2, 3]  # cooling goes on where reheating ended
-    assert "from 0.150 to 0.100 nats" in fig11.sentence(there) and "a fall as" in fig11.sentence(
-        there
-    )
+    said = fig11.sentence(there)
+    assert "from 0.150 to 0.100 [0.090, 0.110] nats" in said and "a fall as" in said
     assert "no fall as in the paper" in fig11.sentence(
         paths(reheated=[0.1, 0.15], cooled=[0.15, 0.3])
     )
@@ -395,6 +398,7 @@ def test_fig12_shows_every_layer_and_the_whole():
                 "residual_ratio": 0.6,
                 "weights": weights,
                 "update": "cooled",
+                "seed": 1,
             }
             for layer in ("embedding", "1", "2", "all")
             for weights in ("as saved", "bfloat16")
@@ -425,11 +429,128 @@ def test_fig12_shows_every_layer_and_the_whole():
     assert fig12.PAPER["norm_ratio"] == pytest.approx(1.015, abs=0.005)
 
 
+def of_seeds(*frames):
+    """What seeds 1, 2, … measured, as `Evidence.paths` or `Evidence.measured` has it."""
+    return pd.concat([frame.assign(seed=i) for i, frame in enumerate(frames, 1)], ignore_index=True)
+
+
+def test_of_several_seeds_every_one_is_drawn_and_the_interval_is_between_them():
+    ends = 0.09, 0.10, 0.11  # t's quantile with 2 degrees of freedom: 4.303
+    cooling = of_seeds(*(paths(reheated=[0.1, 0.15], cooled=[0.15, end]) for end in ends))
+    figure = fig11.draw(cooling, 0.1, (1.2, 1 / 1.2))
+    assert len(figure.axes[0].lines) == 3 + 3 + 1 and not figure.axes[0].collections  # no bands
+    assert len(figure.legends[0].get_texts()) == 2  # a label for all of them
+    assert "a line a seed" in figure.axes[0].get_ylabel()
+    [claim] = fig11.claims(cooling)
+    assert claim.here == "0.150 to 0.100 [0.075, 0.125] nats in 1 steps"
+    assert claim.verdict == "agrees"
+    assert "(means of 3 seeds), a fall as" in fig11.sentence(cooling)
+    wide = of_seeds(*(paths(reheated=[0.1, 0.15], cooled=[0.15, e]) for e in (0.05, 0.10, 0.15)))
+    assert verdicts(fig11.claims(wide)) == ["open"]
+
+
+def test_a_rule_without_an_interval_is_open_where_seeds_differ():
+    slow, fast = (path("long", [0.1 * by**step for step in range(40)]) for by in (1.03, 1.2))
+    for both, verdict in (
+        ((slow, slow), "differs"),
+        ((fast, fast), "agrees"),
+        ((slow, fast), "open"),
+    ):
+        assert verdicts(fig10.claims(of_seeds(*both))) == [verdict]
+    assert "passes the recovery value at step 1 to 7" in fig10.sentence(of_seeds(slow, fast), 0.12)
+    collapsed = path("collapsed", [0.1, 0.15, 0.2])
+    runs, stays = (
+        pd.concat([path("base", b), collapsed]) for b in ([0.2, 0.3, 0.4], [0.2, 0.2, 0.21])
+    )
+    assert verdicts(fig09.claims(of_seeds(runs, stays))) == ["open"]
+    assert verdicts(fig09.claims(of_seeds(stays, stays))) == ["differs"]
+    assert "does not run away" in fig09.finding(of_seeds(runs, stays))
+    near, far = (
+        pd.concat([path(1.1, [0.1, 0.1]), path(1.5, [0.1, 0.1 + d])]) for d in (0.001, 0.02)
+    )
+    assert verdicts(fig08.claims(of_seeds(near, far))) == ["open"]
+    assert "at most 0.020 nats" in fig08.claims(of_seeds(near, far))[0].here
+
+
+def test_fig12_over_seeds_has_an_interval():
+    moved = of_seeds(*(
+        pd.DataFrame({"layer": ["1", "all"], "cosine": -0.8, "projection": along, "norm_ratio": 1.0,
+                      "residual_ratio": 0.6, "weights": weights, "update": "cooled"})
+        for along in (0.8, 0.9, 1.0) for weights in ("as saved",)
+    ))  # fmt: skip
+    moved = pd.concat([moved, moved.assign(weights="bfloat16")])
+    along, rest = fig12.claims(moved)
+    assert along.here == "90 [65, 115]% of the way" and along.verdict == "open"
+    assert rest.here == "60% of the way remains" and rest.verdict == "agrees"
+    assert "the projection 0.90 [0.65, 1.15]" in fig12.sentence(moved)
+    assert "no interval" not in fig12.sentence(moved)
+    assert len(fig12.draw(moved).axes[0].lines[0].get_ydata()) == 3  # a mark a seed
+
+
+def test_measurements_of_several_seeds_are_means_with_an_interval_between_seeds():
+    cosines = 0.9990, 0.9992, 0.9994
+    several = of_seeds(*map(cka, cosines))
+    assert fig03._least(several)[1].value == pytest.approx(0.9992)
+    assert "CKA 0.9992 [0.9987, 0.9997], above" in fig03.finding(several)
+    assert "over 3 seeds" in fig03.sentence(several, "3 seeds")
+    tokens = pd.DataFrame({"prompt": [1, 1, 2], "kl": 0.001, "entropy_change": 0.0, "overlap": 1.0,
+                           "mass": 1.0})  # fmt: skip
+    three = of_seeds(*(tokens.assign(kl=kl) for kl in (0.001, 0.002, 0.003)))
+    assert fig05.claims(three)[0].here == "0.002 [-0.000, 0.004] nats a token"
+    assert "(means of 3 seeds)" in fig05.sentence(three)
+
+
+def test_table2_and_fig06_over_seeds():
+    later = answers().replace({"checkpoint": {4: 5, 8: 10}}).assign(fork_position=10.0)
+    one, other = (branching.summary(rows, resamples=50) for rows in (answers(), later))
+    both = table2.together([one, other])
+    assert list(both.index) == ["0", "4 to 5", "8 to 10"]
+    assert both["fork position (tokens)"].iloc[-1].value == pytest.approx((12 + 10) / 2)
+    shorter = table2.together([one, other.iloc[[0, 2]]])
+    assert list(shorter.index) == ["0", "8 to 10"]  # both ends, where one path is too short
+    assert "(means of 2 seeds)" in table2.sentence(both, 2)
+    positions = of_seeds(*(
+        branching.by_position(rows, least=10, resamples=50) for rows in (answers(), later)
+    ))  # fmt: skip
+    figure = fig06.draw(positions)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "the reheated policy, a line a seed"
+    ]
+    jumped = path("x", [0.01 * i + 0.5 * (i >= 6) for i in range(12)])
+    smooth = path("x", [0.1, 0.12, 0.13, 0.15, 0.16, 0.18, 0.19, 0.21, 0.22, 0.24])
+    found = fig06.jumps(of_seeds(jumped, smooth))
+    assert list(found.index) == [1, 2] and verdicts(fig06.claims(found)) == ["open"]
+    assert "no entropy jump" in fig06.finding(positions, found)
+
+
+def test_fig13_counts_the_seeds_that_lose_their_reward():
+    def steps(plain, hot=(0.9,) * 30):
+        runs = {"Collapsed": [0.9] * 30, "+DAPO": plain, "+DAPO w/ PR-FKL": hot}
+        return pd.concat(
+            pd.DataFrame({"arm": arm, "step": range(first, first + 30), "reward": list(rewards),
+                          "grad_norm": 0.3, "rollout_entropy": 0.05, "token_entropy": np.nan})
+            for first, (arm, rewards) in zip((0, 30, 30), runs.items(), strict=True)
+        )  # fmt: skip
+
+    falls = steps([0.9] * 15 + [0.5] * 15)
+    both = of_seeds(steps([0.9] * 30), falls)
+    assert "plain RL loses its reward on 1 of 2 seeds" in fig13.finding(both, 16)
+    assert verdicts(fig13.claims(both)) == ["open", "open"]
+    assert verdicts(fig13.claims(of_seeds(falls, falls))) == ["agrees", "agrees"]
+    assert fig13.claims(both)[0].here == (
+        "reward 0.70 at the end, 0.90 at best, in 59 steps (means of 2 seeds)"
+    )
+    assert (
+        len(fig13.draw(both).axes[2].lines) == 6 + 1
+    )  # a line a seed and arm, and where arms part
+
+
 def test_fig13_keeps_the_arms_apart():
     dynamics = pd.concat(
         [
             pd.DataFrame(
                 {
+                    "seed": 1,
                     "arm": arm,
                     "step": range(first, first + 12),
                     "rollout_entropy": 0.05,
@@ -453,7 +574,9 @@ def test_fig13_is_open_on_what_so_few_steps_of_one_seed_cannot_say():
     def steps(plain, hot, count=30):
         arms = {"Collapsed": [0.9] * count, "+DAPO": plain, "+DAPO w/ PR-FKL": hot}
         return pd.concat(
-            pd.DataFrame({"arm": arm, "step": range(first, first + count), "reward": rewards})
+            pd.DataFrame(
+                {"seed": 1, "arm": arm, "step": range(first, first + count), "reward": rewards}
+            )
             for first, (arm, rewards) in zip((0, count, count), arms.items(), strict=True)
         )
 
@@ -481,6 +604,7 @@ def test_fig13_is_open_on_what_so_few_steps_of_one_seed_cannot_say():
 def test_fig13_shows_the_steps_without_a_gradient():
     silent = pd.DataFrame(
         {
+            "seed": 1,
             "step": range(4),
             "rollout_entropy": 0.05,
             "token_entropy": np.nan,
@@ -504,7 +628,7 @@ def test_fig13_shows_the_steps_without_a_gradient():
     ]
     said = fig13.sentence(dynamics, last=2)
     assert "the mean of its last 2 rewards is 0.500 where its highest was 0.900" in said
-    assert "takes the reward on them from 0.50 to 0.90, regained after 0 of 4 steps" in said
+    assert "takes the reward on them from 0.50 to 0.90, regained in 0 steps" in said
     assert "In 50% of plain RL's steps, and 0% of the reheated arm's, all groups agree" in said
 
 

@@ -79,7 +79,8 @@ def test_every_token_is_in_one_bin_and_the_parts_add_up():
 
 def test_the_sentence_follows_the_measurements():
     paths = pd.DataFrame(
-        {"run": f"{start} {which}", "step": step, "token_entropy": nats * (1 + step)}
+        {"seed": 1, "run": f"{start} {which}", "step": step, "token_entropy": nats * (1 + step),
+         "entropy_low": nats * (1 + step) - 0.01, "entropy_high": nats * (1 + step) + 0.01}
         for start, which, nats in (("base", "live", 0.2), ("base", "frozen", 0.1),
                                    ("past", "live", 0.05), ("past", "frozen", 0.02))
         for step in range(5)
@@ -93,14 +94,19 @@ def test_the_sentence_follows_the_measurements():
     bins = pd.DataFrame(
         {"low": [0.0, 0.99], "share": [0.2, 0.8], "kl live": [0.05, 0.01], "kl frozen": [0.01, 0.0],
          "part live": [0.56, 0.44], "part frozen": [1.0, 0.0]}
-    )  # fmt: skip
-    said = figB.sentence(paths, {"base": 0.27, "past": 0.115}, costs, bins)
+    ).assign(high=1.0).set_index(["low", "high"])  # fmt: skip
+    moved = {"live": Estimate(0.018, 0.017, 0.019), "frozen": Estimate(0.002, 0.001, 0.003)}
+    said = figB.sentence(paths, {"base": 0.27, "past": 0.115}, costs, bins, moved)
     assert figB.finding(paths, {"past": 0.115}) == (
         "A live teacher runs past the frozen one's fixed point: 0.250 nats beside 0.100"
     )
     assert "does not run past" in figB.finding(paths, {"past": 0.25})
-    assert "4 steps from the base policy, nothing stopping them, end at 1.000 nats" in said
-    assert "0.500 with the frozen one, whose fixed point has 0.270" in said
+    assert (
+        "4 steps from the base policy, nothing stopping them, end at 1.000 [0.990, 1.010] nats"
+        in said
+    )
+    assert "0.500 [0.490, 0.510] with the frozen one, whose fixed point has 0.270" in said
     assert "change avg@8 by -9.2 [-10.0, -8.4] and -0.6 [-1.4, +0.2] points" in said
-    assert "is 0.0180 nats a token from the collapsed one and the frozen's 0.0020" in said
+    assert "is 0.0180 [0.0170, 0.0190] nats a token from the collapsed one" in said
+    assert "the frozen's 0.0020 [0.0010, 0.0030] (the paper" in said
     assert "44% and 0% lie on tokens of which the collapsed policy was at least 99% sure" in said

@@ -125,6 +125,22 @@ def _around(middle: float, half: float) -> Estimate:
     return Estimate(float(middle), float(middle - half), float(middle + half))
 
 
+def over_seeds(each: Sequence[Estimate]) -> Estimate:
+    """The mean of one measurement a seed, with the 95% t interval of their spread.
+
+    What a seed's own interval covers is part of that spread. Of a single seed, whose spread nobody
+    knows, it is that seed's own interval.
+
+    Raises:
+        ValueError: there is no seed.
+    """
+    if len(each) == 1:
+        return each[0]
+    values = _checked([estimate.value for estimate in each], least=1)
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    return _around(values.mean(), _quantile(len(values) - 1) * error)
+
+
 # --- Tests over the seeds' differences ------------------------------------------------------
 
 

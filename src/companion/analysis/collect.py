@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 from pyarrow import parquet
 
 from companion.runs import Run
+from companion.statistics import Estimate
 
 
 def samples(evaluations: Iterable[Run]) -> pd.DataFrame:
@@ -40,7 +40,17 @@ def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     return pd.concat(every, ignore_index=True)
 
 
-def paths(reheated: Mapping[Any, Run]) -> pd.DataFrame:
-    """The steps of several reheating runs, under each other: metrics.jsonl, after the column run."""
-    frames = [run.metrics.assign(run=name) for name, run in reheated.items()]
-    return pd.concat(frames, ignore_index=True)
+def measured(paths: pd.DataFrame, run: str) -> dict[int, pd.DataFrame]:
+    """By seed the steps of one reheating at which its entropy was measured, in order.
+
+    Args:
+        paths: columns seed, run, step, token_entropy and more (`roles.Evidence.paths`).
+    """
+    rows = paths[paths["run"] == run].dropna(subset=["token_entropy"]).sort_values("step")
+    return {int(seed): one for seed, one in rows.groupby("seed")}
+
+
+def entropies(paths: pd.DataFrame, run: str, at: int) -> list[Estimate]:
+    """Of each seed the entropy (nats) at the first (0) or the last (-1) of `measured`."""
+    ends = [rows.iloc[at] for rows in measured(paths, run).values()]
+    return [Estimate(e["token_entropy"], e["entropy_low"], e["entropy_high"]) for e in ends]

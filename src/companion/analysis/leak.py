@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from companion.policies import end_tokens, load_tokenizer
 from companion.runs import Run
 from companion.schema import Profile
 from companion.stages.reading import read
+from companion.statistics import Estimate, ratio_of_sums
 
 SURE = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 """Edges of the bins of confidence: the probability of the policy's likeliest token."""
@@ -78,7 +79,7 @@ def kind_of(text: str) -> str:
 
 
 def by_confidence(tokens: pd.DataFrame) -> pd.DataFrame:
-    """Columns low, high (the bin of confidence), share (of the tokens), and of each policy's column
+    """A row a bin of confidence, its index low and high: share (of the tokens), of each policy's column
     "kl <name>" the mean (nats a token), and "part <name>": of all its KL the share that lies there."""
     bins = np.clip(np.digitize(tokens["confidence"], SURE[1:-1]), 0, len(SURE) - 2)
     rows = []
@@ -90,7 +91,7 @@ def by_confidence(tokens: pd.DataFrame) -> pd.DataFrame:
             row[column] = float(inside[column].mean()) if len(inside) else 0.0
             row[f"part {name}"] = float(inside[column].sum() / tokens[column].sum())
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).set_index(["low", "high"])
 
 
 def by_kind(tokens: pd.DataFrame) -> pd.DataFrame:
@@ -98,3 +99,16 @@ def by_kind(tokens: pd.DataFrame) -> pd.DataFrame:
     kinds = tokens.groupby("kind")
     means = kinds[[name for name in tokens if name.startswith("kl ")]].mean()
     return means.assign(share=kinds.size() / len(tokens)).sort_values("share", ascending=False)
+
+
+def mean(tokens: pd.DataFrame, name: str) -> Estimate:
+    """KL of one policy, nats a token, with its 95% interval over prompts."""
+    each = tokens.groupby("prompt")[f"kl {name}"].agg(["sum", "size"])
+    return ratio_of_sums(each["sum"].to_numpy(), each["size"].to_numpy())
+
+
+def over_seeds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The mean of `by_confidence` or of `by_kind` over seeds; a kind that a seed lacks has no part."""
+    frames = list(tables)
+    rows = list(dict.fromkeys(row for frame in frames for row in frame.index))
+    return sum(frame.reindex(rows, fill_value=0.0) for frame in frames) / len(frames)

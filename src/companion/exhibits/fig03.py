@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from companion import paper
-from companion.analysis import measure
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import FKL, canvas, legend_below, paper_line, titled
 from companion.exhibits.wording import directed
+from companion.paired import over_seeds
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -21,8 +23,7 @@ PAPER = paper.number("Fig. 3", "CKA on the diagonal")
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    run = evidence.only("cka")
-    cka, parted = measure.table(run), _parts(run)
+    cka, parted = evidence.measured("cka"), _parts(evidence.every("cka"))
     found = finding(cka)
     return Shown(
         figure=titled(draw(cka, parted), found),
@@ -33,9 +34,11 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     )
 
 
-def _parts(run: Run) -> str:
-    """What the folds of a measurement are."""
-    if folds := run.identity["settings"].get("folds"):
+def _parts(runs: Sequence[Run]) -> str:
+    """What an interval is over: seeds, or of a single one what its folds are."""
+    if len(runs) > 1:
+        return f"{len(runs)} seeds"
+    if folds := runs[0].identity["settings"].get("folds"):
         return f"{folds} parts of the prompts"
     return "the five suites, no sampling noise"  # as 0.1.0 cut the prompts
 
@@ -44,14 +47,14 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
     """Fig. 3: how alike the layers of the collapsed and the reheated policy are.
 
     Args:
-        cka: measurements of `representation.cka`.
-        parted: what its folds are.
+        cka: measurements of `representation.cka`, with the seed; of several seeds their mean.
+        parted: what the range of a layer is over.
     """
     figure, axes = canvas(1, 2, figsize=(10, 4), width_ratios=[1, 1.4])
     unbiased = cka[cka["estimator"] == "unbiased"]
     whole = unbiased[unbiased["fold"] == "all"]
     sns.heatmap(
-        whole.pivot(index="before", columns="after", values="cka"),
+        whole.pivot_table(index="before", columns="after", values="cka"),
         ax=axes[0],
         cmap="viridis",
         vmax=1,
@@ -67,13 +70,12 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
         ylabel="layer of the collapsed policy",
     )
     axes[0].invert_yaxis()
-    diagonal = unbiased[unbiased["before"] == unbiased["after"]]
-    folds = diagonal[diagonal["fold"] != "all"].groupby("before")["cka"].agg(["min", "max"])
-    centre = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
+    centre, parts = _diagonal(cka)
+    ranges = parts.groupby("before").agg(["min", "max"])
     axes[1].vlines(
-        folds.index,
-        1 - folds["max"],
-        1 - folds["min"],
+        ranges.index,
+        1 - ranges["max"],
+        1 - ranges["min"],
         color=FKL,
         linewidth=2.5,
         label=f"range over {parted}",
@@ -91,13 +93,23 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
     return figure
 
 
+def _diagonal(cka: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Each layer's unbiased CKA with itself, by layer: its mean over seeds, and what its range is of:
+    the seeds, or of a single one the folds."""
+    rows = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
+    whole = rows[rows["fold"] == "all"].set_index("before")["cka"]
+    folds = rows[rows["fold"] != "all"].set_index("before")["cka"]
+    return whole.groupby("before").mean(), whole if cka["seed"].nunique() > 1 else folds
+
+
 def _least(cka: pd.DataFrame) -> tuple[int, Estimate]:
-    """The layer least like itself, and its CKA with its range over the folds."""
-    diagonal = cka[(cka["before"] == cka["after"]) & (cka["estimator"] == "unbiased")]
-    whole = diagonal[diagonal["fold"] == "all"].set_index("before")["cka"]
-    layer = whole.idxmin()
-    parts = diagonal[(diagonal["fold"] != "all") & (diagonal["before"] == layer)]["cka"]
-    return int(layer), Estimate(whole.min(), parts.min(), parts.max())
+    """The layer least like itself, and its CKA: of several seeds with the interval between them, of
+    one with the range over the folds."""
+    centre, parts = _diagonal(cka)
+    layer, values = int(centre.idxmin()), parts.loc[[centre.idxmin()]]
+    if cka["seed"].nunique() == 1:
+        return layer, Estimate(centre[layer], values.min(), values.max())
+    return layer, over_seeds([Estimate(value, value, value) for value in values])
 
 
 def finding(cka: pd.DataFrame) -> str:
@@ -125,7 +137,7 @@ def sentence(cka: pd.DataFrame, parted: str) -> str:
     side = "above" if least.value > PAPER else "below"
     return (
         f"The layer least like itself after reheating is layer {layer} with an unbiased CKA of "
-        f"{least.value:.4f} ({least.low:.4f} to {least.high:.4f} over {parted}), "
+        f"{least.value:.4f} ([{least.low:.4f}, {least.high:.4f}] over {parted}), "
         f"{side} the paper's bound of {PAPER}."
     )
 
@@ -138,4 +150,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="A matrix of linear CKA between all layers, and each layer's distance from itself beside the "
     "paper's bound.",
+    every_seed=True,
 )

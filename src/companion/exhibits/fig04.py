@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from companion import tasks
-from companion.analysis import accuracy, collect
+from companion.analysis import accuracy, collect, decided
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.headline import OUT
 from companion.exhibits.reheating import MARGIN
 from companion.exhibits.style import FKL, canvas, entropy_line, paper_line, titled
-from companion.exhibits.wording import holds, unchanged
+from companion.exhibits.wording import holds, seeds, span, unchanged
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -23,22 +23,35 @@ from companion.study.roles import Evidence
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    path = {int(step): run for step, run in evidence.by_key("along_path").items()}
-    samples = collect.samples(path.values())
     groups = {"in-domain": tasks.suites(profile)}
     if ood := tasks.ood(profile):
         groups[OUT] = [ood]
-    along = along_path(samples, path, groups, profile.evaluation.bootstrap)
+    samples = collect.samples(evidence.every("along_path"))
+    along = pd.concat(
+        [
+            along_path(samples[samples["seed"] == seed], path, groups, profile.evaluation.bootstrap)
+            for seed, path in _evaluations(evidence).items()
+        ],
+        ignore_index=True,
+    )
     changes = change(samples, groups, profile.evaluation.bootstrap)
     found = finding(along, changes)
-    drawn = draw(along, evidence.by_key("reheated")["PR-FKL"].metrics)
     return Shown(
-        figure=titled(drawn, found),
+        figure=titled(draw(along, evidence.paths("reheated", "PR-FKL")), found),
         finding=found,
         data=along,
         sentence=sentence(along, changes),
         claims=claims(along, changes),
     )
+
+
+def _evaluations(evidence: Evidence) -> dict[int, dict[int, Run]]:
+    """By seed and reheating step."""
+    rows = evidence.index[evidence.index["role"] == "along_path"].groupby("seed")
+    return {
+        int(seed): {int(step): run for step, run in zip(r["key"], r["run"], strict=True)}
+        for seed, r in rows
+    }
 
 
 def along_path(
@@ -47,13 +60,13 @@ def along_path(
     groups: Mapping[str, list[str]],
     resamples: int = 2000,
 ) -> pd.DataFrame:
-    """Accuracy over reheating checkpoints, in percent.
+    """Accuracy over one seed's reheating checkpoints, in percent.
 
     Args:
         evaluations: by reheating step; their samples are in `samples`.
         groups: suites to be averaged over, by what they are called together.
 
-    Columns step, suites (the group), metric, value, low, high, and the change against step 0 in
+    Columns seed, step, suites (the group), metric, value, low, high, and the change against step 0 in
     points, paired by problem: change, change_low, change_high.
     """
     steps = {run.identity["settings"]["label"]: step for step, run in evaluations.items()}
@@ -69,39 +82,44 @@ def along_path(
                     {"step": steps[label], "suites": name, "metric": metric, **asdict(cell),
                      "change": moved.value, "change_low": moved.low, "change_high": moved.high}
                 )  # fmt: skip
-    return pd.DataFrame(rows).sort_values(["suites", "metric", "step"], ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(["suites", "metric", "step"], ignore_index=True)
+    return table.assign(seed=samples["seed"].iloc[0])
 
 
 def change(
     samples: pd.DataFrame, groups: Mapping[str, list[str]], resamples: int = 2000
 ) -> dict[str, Estimate]:
-    """By group, what avg@k changes from the first policy to the last, in points."""
+    """By group, what avg@k changes from the first policy to the last, in points, over seeds."""
+    ends = collect.in_order(samples, ["Collapsed", "PR-FKL"])
     return {
-        name: accuracy.gains(samples, group, "Collapsed", resamples).loc["PR-FKL"].iloc[0]
+        name: decided.gains(ends, group, "Collapsed", resamples).loc["PR-FKL"].iloc[0]
         for name, group in groups.items()
     }
 
 
 def draw(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
-    """Fig. 4: what reheating changes in accuracy, and entropy, over its checkpoints.
+    """Fig. 4: what reheating changes in accuracy, and entropy, over its checkpoints; a line a seed.
 
     Args:
-        along: `along_path` (percent, and points of change).
-        entropy: metrics of the reheating run: step, token_entropy, entropy_low, entropy_high.
+        along: `along_path` of every seed (percent, and points of change).
+        entropy: `Evidence.paths` of the reheatings.
     """
     avg = along[along["metric"].str.startswith("avg")]
     each = list(avg.groupby("suites", sort=False))
     figure, axes = canvas(1, len(each) + 1, figsize=(10, 3.6))
+    several = along["seed"].nunique() > 1
     for axis, (suites, rows) in zip(axes, each, strict=False):
-        rows = rows.sort_values("step")
-        axis.fill_between(
-            rows["step"], rows["change_low"], rows["change_high"], color=FKL, alpha=0.2, linewidth=0
-        )
-        axis.plot(rows["step"], rows["change"], "o-", color=FKL, markersize=4)
+        for _, one in rows.sort_values("step").groupby("seed"):
+            if not several:
+                between = one["change_low"], one["change_high"]
+                axis.fill_between(one["step"], *between, color=FKL, alpha=0.2, linewidth=0)
+            axis.plot(one["step"], one["change"], "o-", color=FKL, markersize=4, linewidth=1.2)
         paper_line(axis, 0, "the paper: no systematic loss", at=0.01)
-        axis.set_title(f"{suites[0].upper()}{suites[1:]}: {rows['value'].iloc[0]:.1f}% at step 0")
+        start = _start(rows)[suites]
+        axis.set_title(f"{suites[0].upper()}{suites[1:]}: {start:.1f}% at step 0")
         axis.sharey(axes[0])
-    axes[0].set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n95% over problems")
+    shown = "a line a seed" if several else "95% over problems"
+    axes[0].set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n{shown}")
     top = axes[0].dataLim.y1
     axes[0].set_ylim(min(axes[0].dataLim.y0, -MARGIN) - 0.5, max(top, MARGIN) + 0.5)
     entropy_line(axes[-1], entropy, FKL, "PR-FKL")
@@ -119,7 +137,8 @@ def finding(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
         unchanged(lost, MARGIN), "costs {}" if lost.value < 0 else "adds to {}"
     )
     said = does.format(f"{suites} accuracy")
-    return f"Reheating {said}: {lost:+.1f} points by step {along['step'].max()}"
+    last = along.groupby("seed")["step"].max()
+    return f"Reheating {said}: {lost:+.1f} points by step {span(last)}"
 
 
 def claims(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> tuple[Claim, ...]:
@@ -140,9 +159,9 @@ def claims(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> tuple[Claim,
 
 
 def _start(along: pd.DataFrame) -> pd.Series:
-    """By suites, avg@k at step 0, in percent."""
-    avg = along[along["metric"].str.startswith("avg")].sort_values("step")
-    return avg.groupby("suites")["value"].first()
+    """By suites, avg@k at step 0, in percent, over seeds."""
+    avg = along[along["metric"].str.startswith("avg") & (along["step"] == 0)]
+    return avg.groupby("suites")["value"].mean()
 
 
 def sentence(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
@@ -153,8 +172,8 @@ def sentence(along: pd.DataFrame, changes: Mapping[str, Estimate]) -> str:
         for suites, change in changes.items()
     )
     return (
-        f"From the collapsed to the reheated checkpoint avg@8 changes {said}; the paper "
-        "finds no systematic loss."
+        f"From the collapsed to the reheated checkpoint avg@8 changes {said}"
+        f"{seeds(along['seed'].nunique())}; the paper finds no systematic loss."
     )
 
 
@@ -166,4 +185,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="The change of avg@8 in-domain and out of distribution against step 0 with its interval, and "
     "entropy, over reheating steps.",
+    every_seed=True,
 )

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion import paper
-from companion.analysis import measure
 from companion.analysis.distribution import histograms
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import FKL, canvas, paper_line, paper_mark, titled
-from companion.exhibits.wording import holds, near
+from companion.exhibits.wording import holds, near, seeds
+from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate, ratio_of_sums
 from companion.study.roles import Evidence
@@ -24,7 +24,7 @@ MIDDLE = "#D55E00"
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    tokens = measure.table(evidence.only("distribution"))
+    tokens = evidence.measured("distribution")
     found = finding(tokens)
     return Shown(
         figure=titled(draw(tokens), found),
@@ -39,7 +39,7 @@ def draw(tokens: pd.DataFrame) -> Figure:
     """Fig. 5: per token, the KL to the collapsed policy, the entropy change, the shared top 10.
 
     Args:
-        tokens: measurements of `distribution.change`.
+        tokens: measurements of `distribution.change`, of all seeds.
     """
     figure, axes = canvas(1, 3, figsize=(10, 4))
     counts = dict(list(histograms(tokens).groupby("panel")))
@@ -100,9 +100,14 @@ def _beyond(axis: Axes, counts: pd.DataFrame) -> None:
 
 
 def _mean(tokens: pd.DataFrame, column: str) -> Estimate:
-    """Nats a token, resampling prompts."""
-    each = tokens.groupby("prompt")[column].agg(["sum", "size"])
-    return ratio_of_sums(each["sum"].to_numpy(), each["size"].to_numpy())
+    """Nats a token: over seeds, or of a single one resampling prompts."""
+    each = tokens.groupby(["seed", "prompt"])[column].agg(["sum", "size"])
+    return over_seeds(
+        [
+            ratio_of_sums(rows["sum"].to_numpy(), rows["size"].to_numpy())
+            for _, rows in each.groupby("seed")
+        ]
+    )
 
 
 def finding(tokens: pd.DataFrame) -> str:
@@ -133,7 +138,7 @@ def sentence(tokens: pd.DataFrame) -> str:
         f"The mean token KL is {kl:.4f} nats, which {holds(kl, about)}; the median is "
         f"{max(tokens['kl'].median(), 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
         f"ten likeliest tokens share {overlap:.3f} of their candidates and {mass:.4f} of their "
-        f"probability (the paper: both near 1)."
+        f"probability{seeds(tokens['seed'].nunique())} (the paper: both near 1)."
     )
 
 
@@ -145,4 +150,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Histograms over tokens of the KL, the entropy change, and the share of common top-10 "
     "candidates, the paper's mean KL beside ours.",
+    every_seed=True,
 )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from companion.analysis import collect
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import FKL, RKL, canvas, entropy_line, legend_below, level, titled
-from companion.exhibits.wording import directed
+from companion.exhibits.wording import directed, seeds, span
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -24,7 +24,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    paths = collect.paths(evidence.by_key("objectives"))
+    paths = evidence.paths("objectives")
     recovery = profile.reheat.recovery_entropy
     rates = {"AdamW": profile.reheat.learning_rate, "SGD": profile.analysis.sgd_learning_rate}
     found = finding(paths, recovery)
@@ -41,7 +41,7 @@ def draw(paths: pd.DataFrame, rates: Mapping[str, float], recovery: float | None
     """Fig. 7: forward and reverse KL, by AdamW and by plain SGD: entropy and gradient norm.
 
     Args:
-        paths: `collect.paths`, with runs named "FKL, AdamW" and so on.
+        paths: `Evidence.paths`, with runs named "FKL, AdamW" and so on.
         rates: learning rates, by optimizer.
         recovery: nats at which the study stops.
     """
@@ -50,7 +50,8 @@ def draw(paths: pd.DataFrame, rates: Mapping[str, float], recovery: float | None
         for direction, (label, look) in LOOKS.items():
             rows = paths[paths["run"] == f"{direction}, {optimizer}"]
             entropy_line(axes[0, column], rows, label=label, **look)
-            axes[1, column].plot(rows["step"], rows["grad_norm"], linewidth=1.8, **look)
+            for _, one in rows.groupby("seed"):
+                axes[1, column].plot(one["step"], one["grad_norm"], linewidth=1.5, **look)
         if recovery:
             level(axes[0, column], recovery, "where the study stops", at=0.01)
         axes[0, column].set_title(f"{optimizer}, learning rate {rate:g} for both")
@@ -63,69 +64,87 @@ def draw(paths: pd.DataFrame, rates: Mapping[str, float], recovery: float | None
     return figure
 
 
-def _ratio(paths: pd.DataFrame) -> Estimate:
-    """Forward KL's gradient norm over reverse KL's under AdamW: median and range of common steps."""
+def _ratios(paths: pd.DataFrame) -> pd.Series:
+    """Forward KL's gradient norm over reverse KL's under AdamW, by seed and common step."""
     forward, reverse = (
-        paths[paths["run"] == f"{way}, AdamW"].set_index("step")["grad_norm"] for way in LOOKS
+        paths[paths["run"] == f"{way}, AdamW"].set_index(["seed", "step"])["grad_norm"]
+        for way in LOOKS
     )
-    ratio = (forward / reverse).dropna()
-    return Estimate(ratio.median(), ratio.min(), ratio.max())
+    return (forward / reverse).dropna()
 
 
-def _ends(paths: pd.DataFrame) -> pd.DataFrame:
-    """Of both directions under AdamW the last step and its entropy: columns step, token_entropy."""
-    measured = paths.dropna(subset=["token_entropy"]).sort_values("step").groupby("run").last()
-    return measured.loc[[f"{way}, AdamW" for way in LOOKS], ["step", "token_entropy"]]
+def _ratio(paths: pd.DataFrame) -> Estimate:
+    """Their median, and the range of all steps and seeds."""
+    ratios = _ratios(paths)
+    return Estimate(ratios.groupby("seed").median().mean(), ratios.min(), ratios.max())
+
+
+def _ends(paths: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Of one run of every seed, a row each, what it ended with: step, token_entropy, and its rise."""
+    each = collect.measured(paths, name).values()
+    return pd.DataFrame(
+        {
+            "step": [rows["step"].iloc[-1] for rows in each],
+            "nats": [rows["token_entropy"].iloc[-1] for rows in each],
+            "rise": [
+                rows["token_entropy"].iloc[-1] - rows["token_entropy"].iloc[0] for rows in each
+            ],
+        }
+    )
+
+
+def _recover(paths: pd.DataFrame, recovery: float | None) -> bool:
+    """Whether both directions reach the recovery entropy under AdamW, on every seed."""
+    least = min(_ends(paths, f"{way}, AdamW")["nats"].min() for way in LOOKS)
+    return bool(recovery and least >= recovery)
 
 
 def finding(paths: pd.DataFrame, recovery: float | None) -> str:
     """Args: as `sentence`."""
-    ratio, ends = _ratio(paths), _ends(paths)["token_entropy"]
-    back = "both recover" if recovery and ends.min() >= recovery else "not both recover"
+    ratio = _ratio(paths)
+    back = "both recover" if _recover(paths, recovery) else "not both recover"
     times = f"{ratio.low:.2f} to {ratio.high:.2f} times"
     return f"Forward KL's gradient is {times} reverse KL's; by AdamW {back}"
 
 
 def claims(paths: pd.DataFrame, recovery: float | None) -> tuple[Claim, ...]:
     """Args: as `sentence`."""
-    ratio, ends = _ratio(paths), _ends(paths)
+    ratio = _ratio(paths)
+    over = "steps and seeds" if paths["seed"].nunique() > 1 else "steps"
     larger = Claim(
         "Forward KL has the larger gradients, throughout",
         "forward KL has the larger gradient",
         "larger (drawn, without a number)",
-        f"{ratio:.2f} times reverse KL's (median and range of steps)",
+        f"{ratio:.2f} times reverse KL's (median and range of {over})",
         directed(ratio, null=1),
     )
     if not recovery:
         return (larger,)
-    nats, steps = ends["token_entropy"], ends["step"]
+    forward, reverse = (_ends(paths, f"{way}, AdamW") for way in LOOKS)
     back = Claim(
         "Forward and reverse KL both bring entropy back",
         "both directions bring entropy back",
         "to a similar degree (without a number)",
-        f"to {nats.iloc[0]:.3f} nats in {steps.iloc[0]} steps, {nats.iloc[1]:.3f} in {steps.iloc[1]}",
-        "agrees" if nats.min() >= recovery else "differs",
+        f"to {forward['nats'].mean():.3f} nats in {span(forward['step'])} steps, "
+        f"{reverse['nats'].mean():.3f} in {span(reverse['step'])}",
+        "agrees" if _recover(paths, recovery) else "differs",
     )
     return larger, back
 
 
 def sentence(paths: pd.DataFrame, recovery: float | None) -> str:
-    """Args: `collect.paths` of the four runs, and the entropy (nats) at which AdamW's stop."""
-    runs = {name: rows.set_index("step") for name, rows in paths.groupby("run")}
-    ratio = (runs["FKL, AdamW"]["grad_norm"] / runs["RKL, AdamW"]["grad_norm"]).dropna()
-    rise = {
-        name: rows["token_entropy"].dropna().iloc[-1] - rows["token_entropy"].iloc[0]
-        for name, rows in runs.items()
-    }
-    steps = {name: rows.index.max() for name, rows in runs.items()}
-    end = min(runs[f"{way}, AdamW"]["token_entropy"].dropna().iloc[-1] for way in ("FKL", "RKL"))
-    both = "both recover" if recovery and end >= recovery else "not both recover"
+    """Args: `Evidence.paths` of the four runs, and the entropy (nats) at which AdamW's stop."""
+    ratio, count = _ratio(paths), len(_ratios(paths))
+    both = "both recover" if _recover(paths, recovery) else "not both recover"
+    ends = {name: _ends(paths, name) for name in paths["run"].unique()}
+    forward, reverse = (ends[f"{way}, AdamW"] for way in LOOKS)
+    rises = {way: ends[f"{way}, SGD"]["rise"].mean() for way in LOOKS}
     return (
-        f"Under AdamW {both} ({steps['FKL, AdamW']} steps forward, {steps['RKL, AdamW']} "
-        f"reverse) and forward KL's gradient norm is {ratio.min():.2f} to {ratio.max():.2f} times "
-        f"reverse KL's over {len(ratio)} common steps; the paper says it is larger throughout. "
-        f"Under plain SGD, where size counts, forward KL raises entropy by {rise['FKL, SGD']:+.3f} nats "
-        f"and reverse KL by {rise['RKL, SGD']:+.3f} in equal steps."
+        f"Under AdamW {both} ({span(forward['step'])} steps forward, {span(reverse['step'])} "
+        f"reverse) and forward KL's gradient norm is {ratio.low:.2f} to {ratio.high:.2f} times "
+        f"reverse KL's over {count} common steps; the paper says it is larger throughout. "
+        f"Under plain SGD, where size counts, forward KL raises entropy by {rises['FKL']:+.3f} nats "
+        f"and reverse KL by {rises['RKL']:+.3f} in equal steps{seeds(len(forward))}."
     )
 
 
@@ -136,4 +155,5 @@ EXHIBIT = Exhibit(
     roles=("objectives",),
     make=make,
     alt="Entropy and gradient norm over steps for both directions, under AdamW and under plain SGD.",
+    every_seed=True,
 )

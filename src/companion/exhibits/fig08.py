@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion import paper
-from companion.analysis import collect, measure
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import (
     FKL,
@@ -21,6 +20,7 @@ from companion.exhibits.style import (
     paper_line,
     titled,
 )
+from companion.exhibits.wording import span, unanimous
 from companion.schema import Profile
 from companion.study.roles import Evidence
 
@@ -31,8 +31,8 @@ PAPER = paper.number("§4.5", "spread of entropy over teacher temperatures")
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    paths = collect.paths({float(tau): run for tau, run in evidence.by_key("temperatures").items()})
-    gradients = measure.table(evidence.only("gradients"))
+    paths = evidence.paths("temperatures").astype({"run": float})
+    gradients = evidence.measured("gradients")
     found = finding(paths)
     return Shown(
         figure=titled(draw(paths, gradients), found),
@@ -48,16 +48,16 @@ def draw(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
     """Fig. 8: the teacher's temperature, and how alike the first gradients are.
 
     Args:
-        paths: `collect.paths`, with runs named by tau.
+        paths: `Evidence.paths`, with runs named by tau.
         gradients: measurements of `gradients.at_start`; pairs of one direction are drawn.
     """
     figure, axes = canvas(2, 2, figsize=(10, 6.6))
-    wide = _together(paths)
     for tau, colour in zip(sorted(paths["run"].unique()), TAUS, strict=False):
         rows = paths[paths["run"] == tau]
         entropy_line(axes[0, 0], rows, colour, f"τ = {tau:g}", linewidth=1.2)
-        apart = 1000 * (wide[tau] - wide.mean(axis=1))
-        axes[0, 1].plot(wide.index, apart, "o-", color=colour, markersize=3)
+        for wide in _together(paths):
+            apart = 1000 * (wide[tau] - wide.mean(axis=1))
+            axes[0, 1].plot(wide.index, apart, "o-", color=colour, markersize=3, linewidth=1)
     # The paper's spread is of the highest and the lowest: half of it on either side of their middle.
     for side in (-1, 1):
         said = f"the paper: within {PAPER}" if side > 0 else ""
@@ -76,8 +76,11 @@ def draw(paths: pd.DataFrame, gradients: pd.DataFrame) -> Figure:
 
 
 def _gradients(axes: Sequence[Axes], gradients: pd.DataFrame) -> None:
-    """How far apart the first gradients of two temperatures are, and how different in size."""
+    """How far apart the first gradients of two temperatures are, and how different in size, as means
+    of the seeds."""
     same = gradients[gradients["direction_1"] == gradients["direction_2"]]
+    pair = ["direction_1", "tau_1", "tau_2"]
+    same = same.groupby(pair, sort=False)[["cosine", "norm_ratio"]].mean().reset_index()
     forward = same[same["direction_1"] == "forward"]
     names = [f"{row.tau_2:g} / {row.tau_1:g}" for row in forward.itertuples()]
     for shift, (direction, rows) in zip((-0.2, 0.2), same.groupby("direction_1"), strict=True):
@@ -98,19 +101,21 @@ def _gradients(axes: Sequence[Axes], gradients: pd.DataFrame) -> None:
     axes[0].legend(loc="upper left")
 
 
-def _together(paths: pd.DataFrame) -> pd.DataFrame:
-    """Entropy (nats) at the steps that all τ ran: a row a step, a column a τ."""
-    return paths.pivot(index="step", columns="run", values="token_entropy").dropna()
+def _together(paths: pd.DataFrame) -> list[pd.DataFrame]:
+    """Of each seed the entropy (nats) at the steps that all τ ran: a row a step, a column a τ."""
+    each = paths.groupby("seed")
+    return [
+        rows.pivot(index="step", columns="run", values="token_entropy").dropna() for _, rows in each
+    ]
 
 
-def _spread(paths: pd.DataFrame) -> float:
-    """The most that entropy differs between τ at one step, in nats."""
-    wide = _together(paths)
-    return float((wide.max(axis=1) - wide.min(axis=1)).max())
+def _spreads(paths: pd.DataFrame) -> list[float]:
+    """Of each seed the most that entropy differs between τ at one step, in nats."""
+    return [float((wide.max(axis=1) - wide.min(axis=1)).max()) for wide in _together(paths)]
 
 
 def finding(paths: pd.DataFrame) -> str:
-    spread, taus = _spread(paths), sorted(paths["run"].unique())
+    spread, taus = max(_spreads(paths)), sorted(paths["run"].unique())
     does = "hardly matters" if spread < PAPER else "matters"
     return (
         f"The teacher's τ {does}: {taus[0]:g} to {taus[-1]:g} differ by at most {spread:.3f} nats "
@@ -119,23 +124,23 @@ def finding(paths: pd.DataFrame) -> str:
 
 
 def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
-    spread, taus = _spread(paths), sorted(paths["run"].unique())
+    spreads, taus = _spreads(paths), sorted(paths["run"].unique())
     return (
         Claim(
             "The temperature that is distilled (τ) hardly matters for how entropy comes back",
             "τ hardly matters",
             f"less than {PAPER} nats apart",
-            f"at most {spread:.3f} nats apart (τ of {', '.join(f'{tau:g}' for tau in taus)})",
-            "agrees" if spread < PAPER else "differs",
+            f"at most {max(spreads):.3f} nats apart (τ of {', '.join(f'{tau:g}' for tau in taus)})",
+            unanimous("agrees" if spread < PAPER else "differs" for spread in spreads),
         ),
     )
 
 
 def sentence(paths: pd.DataFrame, gradients: pd.DataFrame) -> str:
-    wide, spread = _together(paths), _spread(paths)
+    steps, spread = span(len(wide) - 1 for wide in _together(paths)), max(_spreads(paths))
     same = gradients.query("direction_1 == 'forward' and direction_2 == 'forward'")
     return (
-        f"Over the {len(wide) - 1} steps that all τ ran, entropy differs by at most {spread:.3f} nats "
+        f"Over the {steps} steps that all τ ran, entropy differs by at most {spread:.3f} nats "
         f"between them (the paper: within {PAPER}); the forward gradients' cosine is at least "
         f"{same['cosine'].min():.3f} while their norms differ up to "
         f"{np.exp(np.abs(np.log(same['norm_ratio']))).max():.1f} times, which AdamW hides."
@@ -150,4 +155,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Entropy over steps for three temperatures, and their differences beside the paper's bound; "
     "distances and norm ratios of their first gradients.",
+    every_seed=True,
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from companion import paper
 from companion.analysis import collect
-from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.exhibit import Claim, Exhibit, Shown, Verdict
 from companion.exhibits.style import (
     FKL,
     canvas,
@@ -18,6 +20,8 @@ from companion.exhibits.style import (
     paper_line,
     titled,
 )
+from companion.exhibits.wording import seeds, unanimous
+from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -26,7 +30,7 @@ PAPER = paper.number("Fig. 9", "step from which the gradient norm grows")
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    paths = collect.paths(evidence.by_key("base"))
+    paths = evidence.paths("base")
     found = finding(paths)
     return Shown(
         figure=titled(draw(paths, profile.rl.collapse.entropy), found),
@@ -41,14 +45,15 @@ def draw(paths: pd.DataFrame, gate: float | None = None) -> Figure:
     """Fig. 9: reheating a base policy and a collapsed one: entropy and gradient norm.
 
     Args:
-        paths: `collect.paths`, with the runs "base" and "collapsed".
+        paths: `Evidence.paths`, with the runs "base" and "collapsed".
         gate: nats below which a policy counts as collapsed.
     """
     figure, axes = canvas(1, 2, figsize=(10, 3.9))
     for name, colour in (("base", "#8c564b"), ("collapsed", FKL)):
         rows = paths[paths["run"] == name]
         entropy_line(axes[0], rows, colour, f"from the {name} policy")
-        axes[1].plot(rows["step"], rows["grad_norm"], color=colour, linewidth=1.8)
+        for _, one in rows.groupby("seed"):
+            axes[1].plot(one["step"], one["grad_norm"], color=colour, linewidth=1.5)
     if gate:
         level(axes[0], gate, "gate: the study reheats a policy below it", at=0.99, under=True)
     axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -64,59 +69,63 @@ def draw(paths: pd.DataFrame, gate: float | None = None) -> Figure:
     return figure
 
 
-def _growth(paths: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
-    """The base policy's steps with their entropy, and whether a collapsed one's grows by more times."""
-    each = {
-        name: rows.dropna(subset=["token_entropy"]).set_index("step")
-        for name, rows in paths.sort_values("step").groupby("run")
-    }
-    common = each["base"].index.intersection(each["collapsed"].index)[[0, -1]]
-    (start, end), (cold, heated) = (
-        each[name].loc[common, "token_entropy"] for name in ("base", "collapsed")
-    )
-    return each["base"], bool(end / start < heated / cold)
+def _slower(base: pd.DataFrame, collapsed: pd.DataFrame) -> bool:
+    """Whether entropy grows by fewer times from the base policy than from a collapsed one, of a seed."""
+    nats = [rows.set_index("step")["token_entropy"] for rows in (base, collapsed)]
+    first, last = nats[0].index.intersection(nats[1].index)[[0, -1]]
+    grown, heated = (each[last] / each[first] for each in nats)
+    return bool(grown < heated)
+
+
+def _verdicts(paths: pd.DataFrame) -> Iterator[Verdict]:
+    """A seed's: at least doubled is running away; growth that is slower than the controlled one from
+    a collapsed policy is none."""
+    base, collapsed = (collect.measured(paths, run) for run in ("base", "collapsed"))
+    for seed, rows in base.items():
+        nats = rows["token_entropy"]
+        if nats.iloc[-1] >= 2 * nats.iloc[0]:
+            yield "agrees"
+        else:
+            yield "differs" if _slower(rows, collapsed[seed]) else "open"
+
+
+def _ends(paths: pd.DataFrame) -> tuple[Estimate, Estimate, int]:
+    """Over seeds the base policy's entropy (nats) first and last, and the steps between."""
+    first, last = (over_seeds(collect.entropies(paths, "base", at)) for at in (0, -1))
+    return first, last, int(paths.loc[paths["run"] == "base", "step"].max())
 
 
 def finding(paths: pd.DataFrame) -> str:
-    base, _ = _growth(paths)
-    nats = base["token_entropy"]
-    does = "runs away" if _runs_away(nats) else "does not run away"
+    first, last, steps = _ends(paths)
+    does = "runs away" if unanimous(_verdicts(paths)) == "agrees" else "does not run away"
     return (
-        f"From the base policy entropy {does}: {nats.iloc[0]:.3f} to {nats.iloc[-1]:.3f} nats in "
-        f"{base.index.max()} steps"
+        f"From the base policy entropy {does}: {first.value:.3f} to {last.value:.3f} nats in "
+        f"{steps} steps"
     )
 
 
 def claims(paths: pd.DataFrame) -> tuple[Claim, ...]:
-    base, slower = _growth(paths)
-    nats = base["token_entropy"]
-    last = Estimate(nats.iloc[-1], base["entropy_low"].iloc[-1], base["entropy_high"].iloc[-1])
+    first, last, steps = _ends(paths)
     return (
         Claim(
             "Reheating a policy that has not collapsed makes its entropy run away",
             "an uncollapsed policy runs away",
             f"without bound; gradients grow sharply from step {PAPER:.0f}",
-            f"{nats.iloc[0]:.3f} to {last:.3f} nats in {base.index.max()} steps",
-            # Growth that is slower than the controlled one from a collapsed policy is no running away.
-            "agrees" if _runs_away(nats) else "differs" if slower else "open",
+            f"{first.value:.3f} to {last:.3f} nats in {steps} steps",
+            unanimous(_verdicts(paths)),
         ),
     )
 
 
-def _runs_away(nats: pd.Series) -> bool:
-    """At least doubled."""
-    return bool(nats.iloc[-1] >= 2 * nats.iloc[0])
-
-
 def sentence(paths: pd.DataFrame) -> str:
-    base = paths[paths["run"] == "base"].sort_values("step")
-    entropy, norm = base["token_entropy"].dropna(), base["grad_norm"].dropna()
+    first, last, steps = _ends(paths)
+    base = paths[paths["run"] == "base"].sort_values("step").groupby("seed")["grad_norm"]
+    norm, end = base.first().mean(), base.last().mean()
     return (
-        f"Forced upon the base policy, {base['step'].max()} steps take entropy from "
-        f"{entropy.iloc[0]:.3f} to {entropy.iloc[-1]:.3f} nats and the gradient norm from "
-        f"{norm.iloc[0]:.3f} to {norm.iloc[-1]:.3f} ({entropy.iloc[-1] / entropy.iloc[0]:.2f} and "
-        f"{norm.iloc[-1] / norm.iloc[0]:.2f} times). The paper sees entropy grow without bound and the "
-        f"gradient sharply from step {PAPER:.0f} on."
+        f"Forced upon the base policy, {steps} steps take entropy from {first.value:.3f} to "
+        f"{last.value:.3f} nats and the gradient norm from {norm:.3f} to {end:.3f} "
+        f"({last.value / first.value:.2f} and {end / norm:.2f} times){seeds(base.ngroups)}. The paper "
+        f"sees entropy grow without bound and the gradient sharply from step {PAPER:.0f} on."
     )
 
 
@@ -128,4 +137,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Entropy and gradient norm over steps, from the base policy and from the collapsed one, the "
     "gate and the paper's step marked.",
+    every_seed=True,
 )

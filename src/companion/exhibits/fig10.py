@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from companion import paper
 from companion.analysis import collect
 from companion.exhibits import style
-from companion.exhibits.exhibit import Claim, Exhibit, Shown
+from companion.exhibits.exhibit import Claim, Exhibit, Shown, Verdict
 from companion.exhibits.style import (
     FKL,
     SMALL,
@@ -21,6 +21,8 @@ from companion.exhibits.style import (
     plain_log,
     titled,
 )
+from companion.exhibits.wording import seeds, span, unanimous
+from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -41,7 +43,7 @@ FOLD = PAPER["end"][1] / PAPER["turn"][1]
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    path, recovery = collect.paths(evidence.by_key("long")), profile.reheat.recovery_entropy
+    path, recovery = evidence.paths("long"), profile.reheat.recovery_entropy
     found = finding(path)
     return Shown(
         figure=titled(draw(path, recovery, profile.analysis.long_batch_size), found),
@@ -56,7 +58,7 @@ def draw(path: pd.DataFrame, recovery: float | None, batch: int) -> Figure:
     """Fig. 10: reheating far past the stop, and a zoom on its beginning.
 
     Args:
-        path: `collect.paths` of the long-horizon run.
+        path: `Evidence.paths` of the long-horizon runs.
         recovery: nats at which the study stops; None: never.
         batch: answers a step.
     """
@@ -88,54 +90,72 @@ def draw(path: pd.DataFrame, recovery: float | None, batch: int) -> Figure:
     return figure
 
 
-def _fastest(path: pd.DataFrame) -> float:
+def _seeds(path: pd.DataFrame) -> list[pd.Series]:
+    """Of each seed the measured entropies (nats) by step."""
+    each = collect.measured(path, path["run"].iloc[0])
+    return [rows.set_index("step")["token_entropy"] for rows in each.values()]
+
+
+def _fastest(nats: pd.Series) -> float:
     """How many times larger entropy gets at most, within as many steps as the paper's turn takes."""
-    nats = path.dropna(subset=["token_entropy"]).set_index("step")["token_entropy"]
     window = PAPER["end"][0] - PAPER["turn"][0]
     return max(nats.loc[start : start + window].iloc[-1] / nats[start] for start in nats.index)
 
 
+def _end(path: pd.DataFrame) -> tuple[Estimate, str]:
+    """Over seeds the entropy (nats) at the end, and the step."""
+    last = over_seeds(collect.entropies(path, path["run"].iloc[0], -1))
+    return last, span(nats.index[-1] for nats in _seeds(path))
+
+
+def _verdict(path: pd.DataFrame) -> Verdict:
+    """Half of the paper's growth would still be an explosion."""
+    return unanimous("agrees" if _fastest(nats) >= FOLD / 2 else "differs" for nats in _seeds(path))
+
+
 def finding(path: pd.DataFrame) -> str:
-    last = path.dropna(subset=["token_entropy"]).iloc[-1]
-    does = "explodes" if _fastest(path) >= FOLD / 2 else "does not explode"
-    step, nats = PAPER["end"]
+    does = "explodes" if _verdict(path) == "agrees" else "does not explode"
+    (last, at), (step, nats) = _end(path), PAPER["end"]
     return (
-        f"Past the stop entropy {does}: {last['token_entropy']:.2f} nats at step {last['step']:.0f} "
+        f"Past the stop entropy {does}: {last.value:.2f} nats at step {at} "
         f"(the paper: {nats:g} at step {step:g})"
     )
 
 
 def claims(path: pd.DataFrame) -> tuple[Claim, ...]:
-    last = path.dropna(subset=["token_entropy"]).iloc[-1]
-    end = Estimate(last["token_entropy"], last["entropy_low"], last["entropy_high"])
     (start, low), (stop, high) = PAPER["turn"], PAPER["end"]
-    fastest = _fastest(path)
+    last, at = _end(path)
+    fastest = max(map(_fastest, _seeds(path)))
     return (
         Claim(
             "Left on past the stop, reheating makes entropy explode within a few steps",
             "entropy explodes past the stop",
             f"{low:g} to about {high:g} nats in {stop - start:g} steps ({FOLD:.0f}-fold)",
-            f"at most {fastest:.1f}-fold in as many steps; {end:.2f} nats at step {last['step']:.0f}",
-            "agrees" if fastest >= FOLD / 2 else "differs",
+            f"at most {fastest:.1f}-fold in as many steps; {last:.2f} nats at step {at}",
+            _verdict(path),
         ),
     )
 
 
 def sentence(path: pd.DataFrame, recovery: float | None) -> str:
-    entropy = path.dropna(subset=["token_entropy"])
-    crossed = entropy.loc[entropy["token_entropy"] >= (recovery or np.inf), "step"].min()
+    each, (last, at) = _seeds(path), _end(path)
+    crossed = [nats.index[nats >= (recovery or np.inf)].min() for nats in each]
     passes = "Entropy does not reach the recovery value"
-    if np.isfinite(crossed):
-        steps = entropy["token_entropy"].diff()
-        after = steps[entropy["step"] > crossed].mean() / steps[entropy["step"] <= crossed].mean()
-        passes = f"Entropy passes the recovery value at step {crossed:.0f}"
-        if np.isfinite(after):
-            passes += f", grows {after:.1f} times as fast after it as before"
+    if np.isfinite(crossed).all():
+        passes = f"Entropy passes the recovery value at step {span(crossed)}"
+        after = [_sooner(nats, step) for nats, step in zip(each, crossed, strict=True)]
+        if np.isfinite(after).all():
+            passes += f", grows {span(after, '.1f')} times as fast after it as before"
     return (
-        f"{passes}, and is {entropy['token_entropy'].iloc[-1]:.2f} nats at step "
-        f"{entropy['step'].iloc[-1]}; the paper sees a change of regime near step 16, from at most "
-        "0.15 nats to about 2.5 by step 31."
+        f"{passes}, and is {last.value:.2f} nats at step {at}{seeds(len(each))}; the paper sees a "
+        "change of regime near step 16, from at most 0.15 nats to about 2.5 by step 31."
     )
+
+
+def _sooner(nats: pd.Series, crossed: float) -> float:
+    """How many times as fast entropy grows after a step as before it."""
+    steps = nats.diff()
+    return float(steps[nats.index > crossed].mean() / steps[nats.index <= crossed].mean())
 
 
 EXHIBIT = Exhibit(
@@ -146,4 +166,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Entropy over many reheating steps on a logarithmic scale, the paper's rise beside it, and a "
     "zoom on the first ones.",
+    every_seed=True,
 )

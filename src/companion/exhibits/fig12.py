@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from companion import paper
-from companion.analysis import audit, measure
+from companion.analysis import audit
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import canvas, legend_below, level, paper_line, titled
 from companion.exhibits.text import minus
-from companion.exhibits.wording import near
+from companion.exhibits.wording import near, seeds
+from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -46,9 +47,10 @@ LOOKS = {
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    found = evidence.by_key("displacement")
-    tables = {key or "cooled": measure.table(run) for key, run in found.items()}
-    moved = pd.concat(table.assign(update=name) for name, table in tables.items())
+    moved = evidence.measured("displacement")  # without keys as 0.1.0 published it
+    moved = moved.assign(
+        update=moved.pop("key").replace("", "cooled") if "key" in moved else "cooled"
+    )
     said = finding(moved)
     return Shown(
         figure=titled(draw(moved), said),
@@ -62,11 +64,15 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
 def draw(displacement: pd.DataFrame) -> Figure:
     """Fig. 12: the cooling update against the reheating update, layer by layer and overall.
 
+    Of several seeds a mark a seed and layer, and their mean over all weights.
+
     Args:
-        displacement: measurements of `displacement.reversal`; column `update` is "cooled", or
-            "again" of the way from one reheated policy to another.
+        displacement: measurements of `displacement.reversal`, with the seed; column `update` is
+            "cooled", or "again" of the way from one reheated policy to another.
     """
     figure, axes = canvas(1, 4, figsize=(10, 4))
+    several = displacement["seed"].nunique() > 1
+    whole_of = "all weights" + (", mean of seeds" if several else "")
     for axis, (column, (title, exact)) in zip(axes, DRAWN.items(), strict=True):
         for (update, kept), (name, colour, marker) in LOOKS.items():
             rows = displacement[
@@ -76,12 +82,12 @@ def draw(displacement: pd.DataFrame) -> Figure:
                 continue
             layers, whole = rows[rows["layer"] != "all"], rows[rows["layer"] == "all"]
             axis.plot(
-                layers["layer"], layers[column], marker, color=colour, markersize=6,
-                label=f"{name}, by layer",
+                layers["layer"], layers[column], marker, color=colour,
+                markersize=4 if several else 6, label=f"{name}, by layer",
             )  # fmt: skip
             axis.axhline(
-                whole[column].item(), color=colour, linewidth=1.5, alpha=0.8,
-                label=f"{name}, all weights",
+                whole[column].mean(), color=colour, linewidth=1.5, alpha=0.8,
+                label=f"{name}, {whole_of}",
             )  # fmt: skip
         level(axis, exact, "exact", at=1.01)
         paper_line(axis, PAPER[column], minus(f"the paper {PAPER[column]:.2f}"))
@@ -94,57 +100,74 @@ def draw(displacement: pd.DataFrame) -> Figure:
     return figure
 
 
+def _whole(moved: pd.DataFrame, update: str, weights: str = "as saved") -> pd.DataFrame:
+    """Over all weights, a row a seed."""
+    return moved[
+        (moved["layer"] == "all") & (moved["update"] == update) & (moved["weights"] == weights)
+    ]
+
+
+def _over_seeds(rows: pd.DataFrame, column: str) -> Estimate:
+    """One pair of updates has no interval: its value is all there is."""
+    return over_seeds([Estimate(value, value, value) for value in rows[column]])
+
+
+def _written(found: Estimate, spec: str = ".2f") -> str:
+    return f"{found:{spec}}" if found.low < found.high else f"{found.value:{spec}}"
+
+
 def finding(moved: pd.DataFrame) -> str:
-    row = _whole(moved, "cooled")
-    does = "retraces reheating" if row["projection"] > 0.5 else "does not retrace reheating"
+    mean = _whole(moved, "cooled")[list(DRAWN)].mean()
+    does = "retraces reheating" if mean["projection"] > 0.5 else "does not retrace reheating"
     return (
-        f"Cooling {does}: projection {row['projection']:.2f}, residual {row['residual_ratio']:.2f} "
+        f"Cooling {does}: projection {mean['projection']:.2f}, residual {mean['residual_ratio']:.2f} "
         f"(the paper {PAPER['projection']:g}, {PAPER['residual_ratio']:g})"
     )
 
 
 def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
-    """One pair of updates has no interval: what is judged is the value, within a quarter of the way."""
-    row = _whole(moved, "cooled")
-    along, rest = (Estimate(*[row[column]] * 3) for column in ("projection", "residual_ratio"))
+    """Whether it is about what the paper has: within a quarter of the way."""
+    rows = _whole(moved, "cooled")
+    percent = rows.assign(**{column: 100 * rows[column] for column in DRAWN})
+    along, rest = (_over_seeds(percent, column) for column in ("projection", "residual_ratio"))
+    pairs = " (one pair of updates)" if len(rows) == 1 else ""
     return (
         Claim(
             "Cooling takes the weights back along the way that reheating took them",
             "cooling goes back the same way",
             f"{100 * PAPER['projection']:.0f}% of the way",
-            f"{100 * along.value:.0f}% of the way (one pair of updates)",
-            near(along, PAPER["projection"], margin=0.25),
+            f"{_written(along, '.0f')}% of the way{pairs}",
+            near(along, 100 * PAPER["projection"], margin=25),
         ),
         Claim(
             "It does not end where reheating began: a part of the way remains",
             "a part of the way remains",
             f"about {100 * PAPER['residual_ratio']:.0f}% of the way remains",
-            f"{100 * rest.value:.0f}% of the way remains (one pair of updates)",
-            near(rest, PAPER["residual_ratio"], margin=0.25),
+            f"{_written(rest, '.0f')}% of the way remains{pairs}",
+            near(rest, 100 * PAPER["residual_ratio"], margin=25),
         ),
     )
 
 
-def _whole(moved: pd.DataFrame, update: str, weights: str = "as saved") -> pd.Series:
-    """Over all weights."""
-    return moved[moved["layer"] == "all"].set_index(["update", "weights"]).loc[update, weights]
-
-
 def sentence(moved: pd.DataFrame) -> str:
-    row, rounded = _whole(moved, "cooled"), _whole(moved, "cooled", "bfloat16")
+    rows = _whole(moved, "cooled")
+    cosine, along, ratio, rest = (_written(_over_seeds(rows, column)) for column in DRAWN)
+    rounded = _whole(moved, "cooled", "bfloat16")["cosine"].mean()
+    pairs = " (one pair of updates: no interval)" if len(rows) == 1 else seeds(len(rows))
     said = (
-        f"Over all weights the cosine is {row['cosine']:.2f}, the projection {row['projection']:.2f}, "
-        f"the norm ratio {row['norm_ratio']:.2f} and the residual {row['residual_ratio']:.2f} (one "
-        "pair of updates: no interval). The paper calls its own strong anti-alignment: projection 0.89 "
+        f"Over all weights the cosine is {cosine}, the projection {along}, the norm ratio {ratio} and "
+        f"the residual {rest}{pairs}. The paper calls its own strong anti-alignment: projection 0.89 "
         "and residual about 0.5, which imply a cosine of −0.88. Rounding the weights "
-        f"to bfloat16 first would make the cosine {rounded['cosine']:.2f}."
+        f"to bfloat16 first would make the cosine {rounded:.2f}."
     )
     if "again" in set(moved["update"]):
         again = _whole(moved, "again")
+        along, rest = (
+            _written(_over_seeds(again, column)) for column in ("projection", "residual_ratio")
+        )
         said += (
             " How exact a way back can be expected to be: the same reheating with another seed, undone "
-            f"exactly, would have a projection of {again['projection']:.2f} and a residual of "
-            f"{again['residual_ratio']:.2f}."
+            f"exactly, would have a projection of {along} and a residual of {rest}."
         )
     return said
 
@@ -157,4 +180,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Cosine, projection, norm ratio and residual ratio of the two updates by layer, the paper's "
     "values beside them.",
+    every_seed=True,
 )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from companion import tasks
-from companion.analysis import accuracy, collect, leak
-from companion.analysis.measure import table as measurements
+from companion.analysis import collect, decided, leak
+from companion.exhibits import wording
 from companion.exhibits.exhibit import Exhibit, Shown
 from companion.exhibits.style import (
     COLOURS,
@@ -20,6 +21,7 @@ from companion.exhibits.style import (
     level,
     titled,
 )
+from companion.paired import over_seeds
 from companion.runs import Run
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -33,42 +35,52 @@ STARTS = {"base": "base policy", "past": "collapsed policy"}
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    paths = collect.paths(evidence.by_key("teacher"))
-    ends = evidence.by_key("teacher_ends")
-    scaled = {name: entropy(ends[f"{name} scaled"]) for name in STARTS}
-    tokens = measurements(evidence.only("leak"))
-    bins, table = leak.by_confidence(tokens), costs(profile, ends)
-    found = finding(paths, scaled)
+    paths, scaled = evidence.paths("teacher"), fixed_points(evidence)
+    seeds = [tokens for _, tokens in evidence.measured("leak").groupby("seed")]
+    bins = leak.over_seeds(map(leak.by_confidence, seeds))
+    moved = {teacher: over_seeds([leak.mean(rows, teacher) for rows in seeds]) for teacher in LOOKS}
+    table, found = costs(profile, evidence), finding(paths, scaled)
     return Shown(
         figure=titled(draw(paths, scaled, bins), found),
         finding=found,
         data=paths,
-        sentence=sentence(paths, scaled, table, bins),
+        sentence=sentence(paths, scaled, table, bins, moved),
         more={
             "cost": table,
-            "by_confidence": bins.round(5),
-            "by_kind": leak.by_kind(tokens).round(5),
+            "by_confidence": bins.reset_index().round(5),
+            "by_kind": leak.over_seeds(map(leak.by_kind, seeds)).round(5),
         },
     )
 
 
-def entropy(evaluation: Run) -> float:
-    """The policy's mean token entropy, in nats."""
-    return float(evaluation.result["token_entropy"]["value"])
+def _ends(evidence: Evidence, key: str) -> list[Run]:
+    """What all seeds ended with, or started from, on the held-out suites."""
+    rows = evidence.index[evidence.index["role"] == "teacher_ends"]
+    return list(rows.loc[rows["key"] == key, "run"])
 
 
-def costs(profile: Profile, ends: Mapping[str, Run]) -> pd.DataFrame:
+def fixed_points(evidence: Evidence) -> dict[str, float]:
+    """By start the entropy (nats) of the policy scaled by the frozen teacher's τ, mean of seeds."""
+    ends = {name: _ends(evidence, f"{name} scaled") for name in STARTS}
+    return {
+        name: float(np.mean([run.result["token_entropy"]["value"] for run in runs]))
+        for name, runs in ends.items()
+    }
+
+
+def costs(profile: Profile, evidence: Evidence) -> pd.DataFrame:
     """Points of each end against where it started; a row an end, a column a metric."""
     rows = []
     for name, called in STARTS.items():
-        keys = [f"{name} {end}" for end in ("start", "scaled", "live", "frozen")]
         samples = pd.concat(
-            [collect.samples([ends[key]]).assign(label=key.split()[1]) for key in keys],
+            [
+                collect.samples(_ends(evidence, f"{name} {end}")).assign(label=end)
+                for end in ("start", "scaled", *LOOKS)
+            ],
             ignore_index=True,
         )
-        found = accuracy.gains(
-            samples, tasks.suites(profile), "start", profile.evaluation.bootstrap
-        )
+        suites = tasks.suites(profile)
+        found = decided.gains(samples, suites, "start", profile.evaluation.bootstrap)
         found.index = [f"{called}, {end}" for end in found.index]
         rows.append(found)
     return pd.concat(rows)
@@ -78,7 +90,7 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
     """Fig. B: entropy past the limits, by teacher, and where each reheating moved the policy.
 
     Args:
-        paths: `collect.paths` of `study.teacher.runs`.
+        paths: `Evidence.paths` of `study.teacher.runs`.
         scaled: nats of the frozen teacher's fixed point, by the name of the start.
         bins: `leak.by_confidence`.
     """
@@ -101,7 +113,7 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
             color=colour,
             label=label,
         )
-    names = [f"{row.low:g}–{row.high:g}" for row in bins.itertuples()]
+    names = [f"{low:g}–{high:g}" for low, high in bins.index]
     axes[2].set_xticks(places, names, rotation=45, ha="right", fontsize=SMALL)
     axes[2].set(
         title="Where the stopped policies moved",
@@ -111,27 +123,34 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
     return figure
 
 
+def _last(paths: pd.DataFrame, name: str) -> dict[str, Estimate]:
+    """By teacher the entropy (nats) at the end of the runs from one start, over seeds."""
+    return {
+        teacher: over_seeds(collect.entropies(paths, f"{name} {teacher}", -1)) for teacher in LOOKS
+    }
+
+
 def finding(paths: pd.DataFrame, scaled: Mapping[str, float]) -> str:
     """Args: as `draw`; of the collapsed policy."""
-    live, frozen = (
-        paths[paths["run"] == f"past {teacher}"]["token_entropy"].dropna().iloc[-1]
-        for teacher in LOOKS
-    )
-    does = "runs past" if live > 1.1 * scaled["past"] else "does not run past"
+    last = _last(paths, "past")
+    does = "runs past" if last["live"].value > 1.1 * scaled["past"] else "does not run past"
     return (
-        f"A live teacher {does} the frozen one's fixed point: {live:.3f} nats beside {frozen:.3f}"
+        f"A live teacher {does} the frozen one's fixed point: {last['live'].value:.3f} nats beside "
+        f"{last['frozen'].value:.3f}"
     )
 
 
 def sentence(
-    paths: pd.DataFrame, scaled: Mapping[str, float], costs: pd.DataFrame, bins: pd.DataFrame
+    paths: pd.DataFrame,
+    scaled: Mapping[str, float],
+    costs: pd.DataFrame,
+    bins: pd.DataFrame,
+    moved: Mapping[str, Estimate],
 ) -> str:
+    """Args: as `draw`; `costs`; by teacher the mean KL (nats a token) to the collapsed policy."""
     said = []
     for name, called in STARTS.items():
-        last = {
-            teacher: paths[paths["run"] == f"{name} {teacher}"]["token_entropy"].dropna().iloc[-1]
-            for teacher in LOOKS
-        }
+        last = _last(paths, name)
         steps = paths.loc[paths["run"] == f"{name} frozen", "step"].max()
         cost: dict[str, Estimate] = {
             teacher: costs.loc[f"{called}, {teacher}"].iloc[0] for teacher in LOOKS
@@ -142,14 +161,14 @@ def sentence(
             f"{scaled[name]:.3f}, and change {costs.columns[0]} by {cost['live']:+.1f} and "
             f"{cost['frozen']:+.1f} points"
         )
-    sure = bins[bins["low"] >= 0.99]
+    sure = bins[bins.index.get_level_values("low") >= 0.99]
     parts = {teacher: 100 * sure[f"part {teacher}"].sum() for teacher in LOOKS}
-    total = {teacher: (bins[f"kl {teacher}"] * bins["share"]).sum() for teacher in LOOKS}
     return (
-        f"{'; '.join(said)}. Stopped as in the study the live teacher's policy is {total['live']:.4f} "
-        f"nats a token from the collapsed one and the frozen's {total['frozen']:.4f} (the paper: about "
-        f"0.002); of that {parts['live']:.0f}% and {parts['frozen']:.0f}% lie on tokens of which the "
-        f"collapsed policy was at least 99% sure, which are {100 * sure['share'].sum():.0f}% of all."
+        f"{'; '.join(said)}{wording.seeds(paths['seed'].nunique())}. Stopped as in the study the live "
+        f"teacher's policy is {moved['live']:.4f} nats a token from the collapsed one and the frozen's "
+        f"{moved['frozen']:.4f} (the paper: about 0.002); of that {parts['live']:.0f}% and "
+        f"{parts['frozen']:.0f}% lie on tokens of which the collapsed policy was at least 99% sure, "
+        f"which are {100 * sure['share'].sum():.0f}% of all."
     )
 
 
@@ -161,4 +180,5 @@ EXHIBIT = Exhibit(
     make=make,
     alt="Entropy over steps without a stop, by the live and the frozen teacher, from the base policy "
     "and from the collapsed one; then the stopped policies' KL by the collapsed policy's confidence.",
+    every_seed=True,
 )

@@ -203,16 +203,21 @@ def plain_log(axis: Axes) -> None:
 
 
 def entropy_line(axis: Axes, rows: pd.DataFrame, color: str, label: str, **style: Any) -> None:
-    """A run's entropy over its steps, with its interval over prompts; `style` of the line."""
-    axis.fill_between(
-        rows["step"],
-        rows["entropy_low"],
-        rows["entropy_high"],
-        color=color,
-        alpha=0.15,
-        linewidth=0,
-    )
-    look: dict[str, Any] = {"marker": "o", "markersize": 3, "color": color, "label": label} | style
-    axis.plot(rows["step"], rows["token_entropy"], **look)
-    axis.set(ylabel="mean token entropy (nats, T = 1),\n95% over prompts", ylim=(0, None))
+    """A reheating's entropy over its steps: of one seed with its interval over prompts, of several a
+    line a seed; `style` of the line."""
+    several = rows["seed"].nunique() > 1
+    look: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 2 if several else 3,
+        "color": color,
+    } | style
+    if several:
+        look |= {"linewidth": 1, "alpha": 0.8}
+    for place, (_, one) in enumerate(rows.groupby("seed")):
+        if not several:
+            between = one["entropy_low"], one["entropy_high"]
+            axis.fill_between(one["step"], *between, color=color, alpha=0.15, linewidth=0)
+        axis.plot(one["step"], one["token_entropy"], label=None if place else label, **look)
+    shown = "a line a seed" if several else "95% over prompts"
+    axis.set(ylabel=f"mean token entropy (nats, T = 1),\n{shown}", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

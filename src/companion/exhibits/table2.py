@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from companion import paper
-from companion.analysis import branching, measure
+from companion.analysis import branching
+from companion.exhibits import wording
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.wording import judged
+from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
-    answers = measure.table(evidence.only("branching"))
-    table = branching.summary(answers, profile.evaluation.bootstrap)
+    resamples = profile.evaluation.bootstrap
+    seeds = [answers for _, answers in evidence.measured("branching").groupby("seed")]
+    table = together([branching.summary(answers, resamples) for answers in seeds])
+    change = over_seeds([branching.fork_change(answers, resamples) for answers in seeds])
     return Shown(
         table=table,
         spec=".3f",
-        sentence=sentence(table),
-        claims=claims(table, branching.fork_change(answers, profile.evaluation.bootstrap)),
+        sentence=sentence(table, len(seeds)),
+        claims=claims(table, change),
         reported=paper.table2().set_index("checkpoint"),
     )
 
 
-def sentence(summary: pd.DataFrame) -> str:
+def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """`branching.summary` over seeds: of several a row a checkpoint in turn, named by their steps."""
+    if len({len(table) for table in tables}) > 1:  # a path too short for all of them
+        tables = [table.iloc[[0, -1]] for table in tables]
+    steps = zip(*(table.index for table in tables), strict=True)
+    return pd.DataFrame(
+        [
+            {name: over_seeds([table[name].iloc[row] for table in tables]) for name in tables[0]}
+            for row in range(len(tables[0]))
+        ],
+        index=[wording.span(each) for each in steps] if len(tables) > 1 else tables[0].index,
+    )
+
+
+def sentence(summary: pd.DataFrame, seeds: int) -> str:
     first, last = summary.iloc[0], summary.iloc[-1]
     fork = "fork position (tokens)"
     earlier = last[fork].high < first[fork].low
@@ -36,7 +56,7 @@ def sentence(summary: pd.DataFrame) -> str:
         f"(61.7 to 49.7); edit distance goes from {first['edit distance']:.3f} to "
         f"{last['edit distance']:.3f} (the paper: 0.581 to 0.605), and minus the log-probability "
         f"from {first['- log-prob (nats)']:.3f} to {last['- log-prob (nats)']:.3f} nats (0.055 to "
-        "0.077)."
+        f"0.077){wording.seeds(seeds)}."
     )
 
 
@@ -62,4 +82,5 @@ EXHIBIT = Exhibit(
     notebook="06_dynamics",
     roles=("branching",),
     make=make,
+    every_seed=True,
 )

@@ -86,6 +86,23 @@ def told(gain: Estimate, other: str) -> str:
     return f"{verb[directed(gain)]} {other}"
 
 
+def unanimous(verdicts: Iterable[Verdict]) -> Verdict:
+    """What a rule without an interval says of every seed; "open" where seeds differ."""
+    said = set(verdicts)
+    return said.pop() if len(said) == 1 else "open"
+
+
+def seeds(count: int) -> str:
+    """Follows what is a mean over several seeds; of one there is nothing to say."""
+    return f" (means of {count} seeds)" if count > 1 else ""
+
+
+def span(values: Iterable[float], spec: str = "g") -> str:
+    """ "35", or "33 to 37" where seeds differ."""
+    ends = [f"{end(values):{spec}}" for values in [list(values)] for end in (min, max)]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def _listed(names: list[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

@@ -18,6 +18,7 @@ from companion.analysis import (
     displacement,
     distribution,
     gradients,
+    measure,
     positions,
     representation,
 )
@@ -140,6 +141,26 @@ class Evidence:
     def only(self, role: str) -> Run:
         """The one run of a role that has no keys; of one seed."""
         return self.by_key(role)[""]
+
+    def paths(self, role: str, *keys: str) -> pd.DataFrame:
+        """The steps of the role's reheatings, of these keys or of all, under each other: metrics.jsonl,
+        with the columns seed and run (the key)."""
+        found = self._together(role, lambda run: run.metrics, keys)
+        return found.rename(columns={"key": "run"})
+
+    def measured(self, role: str) -> pd.DataFrame:
+        """What the role's analyses measured, under each other: their tables, with the seed and, where
+        a seed has several, their key."""
+        found = self._together(role, measure.table)
+        return found if found["key"].any() else found.drop(columns="key")
+
+    def _together(
+        self, role: str, read: Callable[[Run], pd.DataFrame], keys: tuple[str, ...] = ()
+    ) -> pd.DataFrame:
+        rows = self.index[self.index["role"] == role]
+        wanted = rows[rows["key"].isin(keys or rows["key"])]
+        frames = [read(row.run).assign(seed=row.seed, key=row.key) for row in wanted.itertuples()]
+        return pd.concat(frames, ignore_index=True)
 
     @property
     def seeds(self) -> list[int]:
