@@ -688,10 +688,12 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
     assert table.loc["RL", "hours of steps"] == pytest.approx(9 / 3600)
     assert table.loc["RL", "hours in all"] == pytest.approx(40 / 3600)
     assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(100 * 8 / 9)
-    [claim] = table6.claims(table)
-    assert claim.verdict == "differs" and claim.here.startswith("89% of RL's time")
-    less = table.assign(**{"share of RL (%)": [np.nan, 17.0]})
-    assert verdicts(table6.claims(less)) == ["agrees"]
+    assert "take 89% of the time of RL's" in table6.sentence(table, 1)
+    [claim] = table6.claims(Estimate(89, 89, 89), 1)
+    assert claim.verdict == "differs" and claim.here == "89% of RL's time (of all steps)"
+    assert verdicts(table6.claims(Estimate(17, 17, 17), 1)) == ["agrees"]
+    [claim] = table6.claims(Estimate(17, 15, 19), 3)
+    assert claim.verdict == "open" and claim.here.startswith("17 [15, 19]% of RL's time")
 
 
 def test_the_sentence_on_the_ood_suite_starts_from_the_base_and_shows_the_seeds():

@@ -29,8 +29,13 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     samples = collect.samples(evidence.every("along_path"))
     along = pd.concat(
         [
-            along_path(samples[samples["seed"] == seed], path, groups, profile.evaluation.bootstrap)
-            for seed, path in _evaluations(evidence).items()
+            along_path(
+                samples[samples["seed"] == seed],
+                {int(step): run for step, run in one.by_key("along_path").items()},
+                groups,
+                profile.evaluation.bootstrap,
+            )
+            for seed, one in evidence.each().items()
         ],
         ignore_index=True,
     )
@@ -43,15 +48,6 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         sentence=sentence(along, changes),
         claims=claims(along, changes),
     )
-
-
-def _evaluations(evidence: Evidence) -> dict[int, dict[int, Run]]:
-    """By seed and reheating step."""
-    rows = evidence.index[evidence.index["role"] == "along_path"].groupby("seed")
-    return {
-        int(seed): {int(step): run for step, run in zip(r["key"], r["run"], strict=True)}
-        for seed, r in rows
-    }
 
 
 def along_path(

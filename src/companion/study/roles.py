@@ -162,6 +162,10 @@ class Evidence:
         frames = [read(row.run).assign(seed=row.seed, key=row.key) for row in wanted.itertuples()]
         return pd.concat(frames, ignore_index=True)
 
+    def each(self) -> dict[int, Evidence]:
+        """By seed."""
+        return {int(seed): Evidence(rows) for seed, rows in self.index.groupby("seed")}
+
     @property
     def seeds(self) -> list[int]:
         return sorted(self.index["seed"].unique().tolist())
