@@ -85,7 +85,7 @@ def test_the_sentence_follows_the_measurements():
         "in distribution +0.0 [+0.0, +0.0] points of avg@8, an interval that holds 0 and leaves"
         in said
     )
-    assert said.endswith("tells none from 0.")
+    assert said.endswith("tells no arm from 0.")
 
 
 def claims(monkeypatch, right, seeds=SEEDS):

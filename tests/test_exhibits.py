@@ -703,7 +703,7 @@ def test_the_sentence_on_the_ood_suite_starts_from_the_base_and_shows_the_seeds(
     said = ood.sentence(table, gains(2, -1, 7), pd.Series({1: 0.8, 2: 33.2, 3: 0.0}))
     assert "base policy gets 14.0 [12.0, 16.0]%" in said and "(by seed: 0.8, 33.2, 0.0)" in said
     assert "On problems of a kind that RL never trained on" in said
-    assert "+2.0 [-1.0, +7.0] points from continued DAPO, which holds 0" in said
+    assert "minus continued DAPO is then +2.0 [-1.0, +7.0] points, which holds 0" in said
 
 
 def test_steps_of_one_run_are_not_taken_for_independent_seeds():

@@ -114,23 +114,21 @@ def finding(table: pd.DataFrame) -> str:
 def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:
     """Args: of `decided.against`."""
     metric = table["metric"].iloc[0]
-    count = each["seed"].nunique()
     said = []
     for place in dict.fromkeys(table["place"]):
         gain, least = decided.of(table, HEADLINE, place, metric)
         values = {"0": 0.0} | (headline.reported(metric) if place == IN else {})
         said.append(
             f"{place} {gain:+.1f} points of {metric}, an interval that {holds(gain, values)} "
-            f"({count} seeds find {least:.1f} with a power of 0.8)"
+            f"(smallest detectable difference: {least:.1f}, at a power of 0.8)"
         )
     clear = table[(table["metric"] == metric) & (table["holm"] < 0.05)]
     found = [f"{row.policy} {row.place} ({row.gain:+.1f})" for row in clear.itertuples()]
-    told = (
-        f"the exact sign-flip test, adjusted over the arms, tells from 0: {', '.join(found)}"
-        if found
-        else "the exact sign-flip test, adjusted over the arms, tells none from 0"
+    told = f"from 0: {', '.join(found)}" if found else "no arm from 0"
+    return (
+        f"PR-FKL minus plain DAPO over {each['seed'].nunique()} seeds: {'; '.join(said)}. The exact "
+        f"sign-flip test, adjusted over the arms, tells {told}."
     )
-    return f"PR-FKL stands from plain DAPO {'; '.join(said)}. Of all arms {told}."
 
 
 EXHIBIT = Exhibit(

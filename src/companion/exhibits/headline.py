@@ -88,8 +88,8 @@ def sentence(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
     each = ", ".join(f"{arm} {gain:+.1f}" for arm, gain in others.items())
     one = " (RR and PR-scale are one optimisation)" if {"RR", "PR-scale"} <= others.keys() else ""
     return (
-        f"After equal RL steps PR-FKL stands {avg:+.1f} points avg@8 from continued DAPO, an "
-        f"interval that {holds(avg, {'0': 0} | reported('avg@8'))}, and {passed:+.1f} pass@8, which "
+        f"After equal RL steps PR-FKL minus continued DAPO is {avg:+.1f} points of avg@8, an "
+        f"interval that {holds(avg, {'0': 0} | reported('avg@8'))}, and {passed:+.1f} of pass@8, which "
         f"{holds(passed, {'0': 0} | reported('pass@8'))}.{_seeds(by_seed.loc[HEADLINE])} The other "
         f"arms' avg@8: {each}{one}."
     )

@@ -34,8 +34,8 @@ def sentence(table: pd.DataFrame, gains: pd.DataFrame, collapsed_by_seed: pd.Ser
     gain = gains.loc[HEADLINE].iloc[0]
     return (
         f"On problems of a kind that RL never trained on the base policy gets {base:.1f}% of its "
-        f"samples right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL then stands "
-        f"{gain:+.1f} points from continued DAPO, which {holds(gain, {'0': 0})}; the paper evaluates "
+        f"samples right and the collapsed one {collapsed:.1f}% (by seed: {each}). PR-FKL minus "
+        f"continued DAPO is then {gain:+.1f} points, which {holds(gain, {'0': 0})}; the paper evaluates "
         "GPQA for its reheating checkpoints only (Fig. 4)."
     )
 
