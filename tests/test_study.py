@@ -206,6 +206,12 @@ def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch
         for row in samples.itertuples()
     ]
     assert again == samples["correct"].tolist()
+    # Without words it is another run, with the same verdicts in a fraction of the room.
+    short = evaluate.evaluate(few, base, "Base", "validation", words=False)
+    assert short.folder != run.folder and short.result["cut"] == run.result["cut"]
+    kept = pd.read_parquet(short.folder / "samples.parquet")
+    pd.testing.assert_frame_equal(kept, samples[kept.columns])
+    assert not set(kept) & set(evaluate.WORDS) and {"tokens", "ended", "correct"} < set(kept)
 
 
 def test_the_positions_are_what_they_are_called(place):

@@ -261,7 +261,8 @@ def of_evaluate(folder):
 
         yield sampler
 
-    few = params.load("smoke", {"task.test_problems": 2, "evaluation.samples": 2, "seed": 3})
+    asks = {"task.test_problems": 2, "evaluation.samples": 2, "evaluation.max_new_tokens": 64}
+    few = params.load("smoke", asks | {"seed": 3})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.runs, "ROOT", folder)
         patch.setattr(evaluate, "opened", opened)

@@ -25,8 +25,18 @@ VERSION = 1
 """Raised by hand when the same settings ask or keep something else (tests/test_versions.py)."""
 
 
+WORDS = ["prompt", "gold", "answer", "token_ids"]
+"""The columns of samples.parquet that take nine tenths of its room."""
+
+
 def evaluate(
-    profile: Profile, policy: Path, label: str, split: str = "test", engine: str | None = None
+    profile: Profile,
+    policy: Path,
+    label: str,
+    split: str = "test",
+    engine: str | None = None,
+    *,
+    words: bool = True,
 ) -> runs.Run:
     """Sample `policy` on the five suites and the out-of-distribution one; keep every sample.
 
@@ -40,17 +50,19 @@ def evaluate(
         label: the row of Table 1 this policy is, such as "+DAPO w/ PR-FKL".
         split: "validation" to choose settings, "test" to report.
         engine: "transformers" or "vllm"; the profile's if None.
+        words: keep WORDS; without them there is what pass@k needs, of many samples a problem.
     """
     engine = profile.evaluation.engine if engine is None else engine
     rows = _questions(profile, split)
-    run = _run(profile, policy, label, split, engine, rows)
+    run = _run(profile, policy, label, split, engine, rows, words)
     if run.finished:
         return run
     with run.recording(data=tasks.source(profile, split)) as result:
         result["label"] = label
         result["token_entropy"] = asdict(token_entropy(policy, profile))
         if not (whole := run.folder / "samples.parquet").exists():
-            _write_samples(whole, _sample(run, rows, profile, policy, engine))
+            samples = _sample(run, rows, profile, policy, engine)
+            _write_samples(whole, samples if words else samples.drop(columns=WORDS))
             policies.release()
         result["cut"] = float(1 - pd.read_parquet(whole, columns=["ended"])["ended"].mean())
         for part in run.folder.glob("samples-*.parquet"):  # from which a failed run resumes
@@ -59,22 +71,28 @@ def evaluate(
 
 
 def evaluate_each(
-    profile: Profile, by_label: Mapping[str, Path], split: str = "test"
+    profile: Profile, by_label: Mapping[str, Path], split: str = "test", *, words: bool = True
 ) -> dict[str, runs.Run]:
     """`evaluate` for every policy, by its label; a bar counts those that are not finished."""
     engine, rows = profile.evaluation.engine, _questions(profile, split)
     made = {
-        label: _run(profile, policy, label, split, engine, rows)
+        label: _run(profile, policy, label, split, engine, rows, words)
         for label, policy in by_label.items()
     }
     missing = [label for label, run in made.items() if not run.finished]
     for label in tqdm(missing, desc="evaluate", unit="policy", disable=not missing):
-        evaluate(profile, by_label[label], label, split)
+        evaluate(profile, by_label[label], label, split, words=words)
     return made
 
 
 def _run(
-    profile: Profile, policy: Path, label: str, split: str, engine: str, rows: pd.DataFrame
+    profile: Profile,
+    policy: Path,
+    label: str,
+    split: str,
+    engine: str,
+    rows: pd.DataFrame,
+    words: bool,
 ) -> runs.Run:
     settings = {
         "split": split,
@@ -88,7 +106,7 @@ def _run(
         **tasks.grader(profile),
         "sampler_version": engines.VERSIONS[engine],
         **measure(profile),
-    }
+    } | ({} if words else {"words": False})
     return runs.open_run(
         profile,
         "evaluate",

@@ -58,7 +58,7 @@ def frontier(profile: Profile) -> dict[str, Run]:
     Keys: "Base", "Collapsed", "scaling 1.2" (the temperature), "merge 0.4" (the base's share),
     "live step 12" and "frozen step 20" (of reheating by PR-FKL, by whose teacher; the last step is
     where it stopped). Evaluated as in the study, but on `analysis.frontier_problems` a suite with
-    `analysis.frontier_samples` each, as many as pass@k is wanted for.
+    `analysis.frontier_samples` each, as many as pass@k is wanted for, of which no answer is kept.
     """
     start, asked = arms.collapsed(profile), profile.analysis
     problems = min(asked.frontier_problems, profile.task.test_problems or asked.frontier_problems)
@@ -76,7 +76,7 @@ def frontier(profile: Profile) -> dict[str, Run]:
             found[f"{teacher} step {step}"] = policy
     for strength in asked.frontier_strengths:
         found[f"merge {strength:g}"] = merge.merge(profile, start, strength).policy
-    return evaluate.evaluate_each(longer, found)
+    return evaluate.evaluate_each(longer, found, words=False)
 
 
 def worth_reading(profile: Profile) -> dict[str, Path]:
