@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,26 +70,26 @@ def macro_average(
     seeds = {values.shape[0] for values in arrays.values()}
     if len(seeds) > 1:
         raise ValueError(f"suites have {sorted(seeds)} seeds; evaluate every suite on all seeds")
-    rng = np.random.default_rng(seed)
-    seed_weights = _resampling_weights(rng, resamples, seeds.pop())
+    counts = seeds.pop(), *(values.shape[1] for values in arrays.values())
+    seed_weights, *weights = _resampling_weights(counts, resamples, seed)
     means = [
-        np.einsum(
-            "rs,sp,rp->r",
-            seed_weights,
-            values,
-            _resampling_weights(rng, resamples, values.shape[1]),
-            optimize=True,
-        )
-        for values in arrays.values()
+        np.einsum("rs,sp,rp->r", seed_weights, values, of_problems, optimize=True)
+        for values, of_problems in zip(arrays.values(), weights, strict=True)
     ]
     low, high = np.percentile(np.mean(means, axis=0), [2.5, 97.5])
     value = np.mean([values.mean() for values in arrays.values()])
     return Estimate(100 * float(value), 100 * float(low), 100 * float(high))
 
 
-def _resampling_weights(rng: np.random.Generator, resamples: int, count: int) -> np.ndarray:
-    """Weights [resamples, count] of bootstrap resamples, each row summing to 1."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+@functools.lru_cache(maxsize=8)
+def _resampling_weights(counts: tuple[int, ...], resamples: int, seed: int) -> list[np.ndarray]:
+    """Of each sample of so many the weights [resamples, count] of bootstrap resamples, each row summing
+    to 1. Every cell of a table is resampled alike."""
+    rng = np.random.default_rng(seed)
+    return [
+        rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+        for count in counts
+    ]
 
 
 def paired_difference(

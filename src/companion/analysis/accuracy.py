@@ -176,7 +176,8 @@ def cut(samples: pd.DataFrame, suites: list[str]) -> pd.DataFrame:
     A row a policy, a column a suite and "Avg", their macro-average, over seeds.
     """
     rows = samples[samples["suite"].isin(suites)]
-    rows = rows.assign(label=rows["label"].map(collect.arm_of))
+    arms = {label: collect.arm_of(label) for label in rows["label"].unique()}
+    rows = rows.assign(label=rows["label"].map(arms))
     share = 100 * (1 - rows.groupby(["label", "suite"], sort=False)["ended"].mean().unstack())
     return share.assign(Avg=share.mean(axis=1))[["Avg", *suites]].rename_axis(None)
 

@@ -35,7 +35,7 @@ def arm_of(label: str) -> str:
 
 def in_order(samples: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     """The samples of these policies and of their earlier checkpoints, if any, in this order."""
-    of = samples["label"].map(arm_of)
+    of = samples["label"].map({label: arm_of(label) for label in samples["label"].unique()})
     every = [samples[of == label] for label in labels]
     return pd.concat(every, ignore_index=True)
 
