@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from companion import tasks
@@ -37,17 +38,17 @@ STARTS = {"base": "base policy", "past": "collapsed policy"}
 def make(profile: Profile, evidence: Evidence) -> Shown:
     paths, scaled = evidence.paths("teacher"), fixed_points(evidence)
     seeds = [tokens for _, tokens in evidence.measured("leak").groupby("seed")]
-    bins = leak.over_seeds(map(leak.by_confidence, seeds))
+    bins = [leak.by_confidence(rows) for rows in seeds]
     moved = {teacher: over_seeds([leak.mean(rows, teacher) for rows in seeds]) for teacher in LOOKS}
     table, found = costs(profile, evidence), finding(paths, scaled)
     return Shown(
         figure=titled(draw(paths, scaled, bins), found),
         finding=found,
         data=paths,
-        sentence=sentence(paths, scaled, table, bins, moved),
+        sentence=sentence(paths, scaled, table, leak.over_seeds(bins), moved),
         more={
             "cost": table,
-            "by_confidence": bins.reset_index().round(5),
+            "by_confidence": leak.over_seeds(bins).reset_index().round(5),
             "by_kind": leak.over_seeds(map(leak.by_kind, seeds)).round(5),
         },
     )
@@ -86,13 +87,13 @@ def costs(profile: Profile, evidence: Evidence) -> pd.DataFrame:
     return pd.concat(rows)
 
 
-def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -> Figure:
+def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: Sequence[pd.DataFrame]) -> Figure:
     """Fig. B: entropy past the limits, by teacher, and where each reheating moved the policy.
 
     Args:
         paths: `Evidence.paths` of `study.teacher.runs`.
         scaled: nats of the frozen teacher's fixed point, by the name of the start.
-        bins: `leak.by_confidence`.
+        bins: `leak.by_confidence` of each seed.
     """
     figure, axes = canvas(1, 3, figsize=(10, 4.2))
     for axis, (name, called) in zip(axes, STARTS.items(), strict=False):
@@ -104,23 +105,27 @@ def draw(paths: pd.DataFrame, scaled: Mapping[str, float], bins: pd.DataFrame) -
         axis.set(title=f"From the {called}, no stop", xlabel="reheating step", ylim=(0, 1.05 * top))
     axes[1].set_ylabel("")
     legend_below(figure, [axes[0]], 2)
-    places = range(len(bins))
+    _moved(axes[2], bins)
+    return figure
+
+
+def _moved(axis: Axes, bins: Sequence[pd.DataFrame]) -> None:
+    """A bar a bin of confidence and teacher, the mean of seeds; of several a dot each."""
+    places = np.arange(len(bins[0]))
     for shift, (teacher, (label, colour)) in zip((-0.2, 0.2), LOOKS.items(), strict=True):
-        axes[2].bar(
-            [place + shift for place in places],
-            1000 * bins[f"kl {teacher}"] * bins["share"],
-            0.4,
-            color=colour,
-            label=label,
-        )
-    names = [f"{low:g}–{high:g}" for low, high in bins.index]
-    axes[2].set_xticks(places, names, rotation=45, ha="right", fontsize=SMALL)
-    axes[2].set(
-        title="Where the stopped policies moved",
+        parts = [1000 * each[f"kl {teacher}"] * each["share"] for each in bins]
+        axis.bar(places + shift, np.mean(parts, axis=0), 0.4, color=colour, label=label)
+        for part in parts if len(parts) > 1 else ():
+            axis.plot(
+                places + shift, part, "o", color="white", markeredgecolor="black", markersize=4
+            )
+    names = [f"{low:g}–{high:g}" for low, high in bins[0].index]
+    axis.set_xticks(places, names, rotation=45, ha="right", fontsize=SMALL)
+    axis.set(
+        title="Where the stopped policies moved" + (", dots: seeds" if len(bins) > 1 else ""),
         xlabel="probability of the likeliest\ntoken before",
         ylabel="these tokens' part of the KL\n(millinats a token)",
     )
-    return figure
 
 
 def _last(paths: pd.DataFrame, name: str) -> dict[str, Estimate]:

@@ -219,5 +219,6 @@ def entropy_line(axis: Axes, rows: pd.DataFrame, color: str, label: str, **style
             axis.fill_between(one["step"], *between, color=color, alpha=0.15, linewidth=0)
         axis.plot(one["step"], one["token_entropy"], label=None if place else label, **look)
     shown = "a line a seed" if several else "95% over prompts"
-    axis.set(ylabel=f"mean token entropy (nats, T = 1),\n{shown}", ylim=(0, None))
+    axis.set(ylabel=f"mean token entropy (nats, T = 1),\n{shown}")
+    axis.set_ylim(0, 1.05 * axis.dataLim.y1)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
