@@ -122,8 +122,9 @@ def _moved(axis: Axes, bins: Sequence[pd.DataFrame]) -> None:
     names = [f"{low:g}–{high:g}" for low, high in bins[0].index]
     axis.set_xticks(places, names, rotation=45, ha="right", fontsize=SMALL)
     axis.set(
-        title="Where the stopped policies moved" + (", dots: seeds" if len(bins) > 1 else ""),
-        xlabel="probability of the likeliest\ntoken before",
+        title="Where the stopped policies moved",
+        xlabel="probability of the likeliest\ntoken before"
+        + (" (dots: seeds)" if len(bins) > 1 else ""),
         ylabel="these tokens' part of the KL\n(millinats a token)",
     )
 
