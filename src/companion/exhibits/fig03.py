@@ -80,7 +80,8 @@ def draw(cka: pd.DataFrame, parted: str) -> Figure:
         linewidth=2.5,
         label=f"range over {parted}",
     )
-    axes[1].plot(centre.index, 1 - centre, "o", color=FKL, markersize=7, label="all tokens")
+    dots = "mean of seeds" if cka["seed"].nunique() > 1 else "all tokens"
+    axes[1].plot(centre.index, 1 - centre, "o", color=FKL, markersize=7, label=dots)
     paper_line(axes[1], 1 - PAPER, f"the paper: every layer below {1 - PAPER:.3g}", at=0.01)
     axes[1].set(
         title="A layer before and after (lower = more alike)",

@@ -50,17 +50,16 @@ def evaluations(profile: Profile) -> dict[str, Run]:
     """What the four ended with on the held-out suites, by the keys of `runs`; and beside them, by
     "base start", "base scaled", "past start" and "past scaled", where they began, and the frozen
     teacher's fixed point."""
-    tau, found = profile.frozen.tau, {}
-    for name, start in (("base", policies.base(profile)), ("past", arms.collapsed(profile))):
-        found[f"{name} start"] = start
-        found[f"{name} scaled"] = scaling.scale(profile, start, tau).policy
-    ends = {name: run.policy for name, run in runs(profile).items()}
-    labels = {"base start": "Base", "past start": "Collapsed"}  # the study's own
-    everything = found | ends
-    made = evaluate.evaluate_each(
-        profile, {labels.get(name, name): policy for name, policy in everything.items()}
+    starts = {"base": policies.base(profile), "past": arms.collapsed(profile)}
+    labels = {"base": "Base", "past": "Collapsed"}  # the study's own
+    made = evaluate.evaluate_each(profile, {labels[name]: starts[name] for name in starts})
+    ends = {
+        f"{name} scaled": scaling.scale(profile, start, profile.frozen.tau).policy
+        for name, start in starts.items()
+    } | {name: run.policy for name, run in runs(profile).items()}
+    return {f"{name} start": made[labels[name]] for name in starts} | evaluate.evaluate_each(
+        profile, ends, words=False
     )
-    return {name: made[labels.get(name, name)] for name in everything}
 
 
 def leaks(profile: Profile) -> dict[str, Run]:
