@@ -59,7 +59,7 @@ def test_a_study_is_held_against_the_published_seeds(place, studies, monkeypatch
     studies[9] = hand_made.study(longer, place)
     compare.report(longer)
     said = " ".join(capsys.readouterr().out.split())
-    assert "outside for that alone: evaluation.max_new_tokens is 128 here and 32 in" in said
+    assert "outside for that alone: evaluation.max_new_tokens is 128 here and 64 in" in said
 
     def not_made(profile):
         raise NotFinished("run rl is not finished here")

@@ -1,5 +1,6 @@
 """Whoever asks for a training may be killed: what it started ends with it, and nothing is lost."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -83,7 +84,8 @@ def test_a_trainer_ends_with_the_notebook_and_holds_the_lock_until_then(run, tmp
                 pass
         time.sleep(0.05)
     for process in trainers:
-        process.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the first takes the other along
+            process.resume()
     until(lambda: not any(p.is_running() for p in trainers))
     until(lambda: session not in map(session_of, psutil.pids()))
     with run.recording():
