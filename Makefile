@@ -99,10 +99,10 @@ verify: $(READY)  ## check every hash of what is published, and draw tables and 
 publish: $(READY)  ## copy what this machine measured to results/
 	$(BIN)/companion publish --profile $(PROFILE) $(SEED_OPTION)
 
-# Ratios are of turns, but an idle machine says more of them; 45 minutes.
+# Ratios are of turns, but an idle machine says more of them; an hour.
 bench: $(READY)  ## every benchmark, one after the other; README's table
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/objective_speed.py
-	for b in verl_vs_bare verl_vs_trl rollouts_speed grading_speed cka_speed; do \
+	for b in verl_vs_bare verl_vs_trl arm_overhead rollouts_speed grading_speed cka_speed; do \
 	  $(BIN)/python benchmarks/$$b.py || exit 1; done
 	$(BIN)/python benchmarks/summary.py
 

@@ -444,7 +444,7 @@ def test_of_several_seeds_every_one_is_drawn_and_the_interval_is_between_them():
     [claim] = fig11.claims(cooling)
     assert claim.here == "0.150 to 0.100 [0.075, 0.125] nats in 1 steps"
     assert claim.verdict == "agrees"
-    assert "(means of 3 seeds), a fall as" in fig11.sentence(cooling)
+    assert ", means of 3 seeds, a fall as" in fig11.sentence(cooling)
     wide = of_seeds(*(paths(reheated=[0.1, 0.15], cooled=[0.15, e]) for e in (0.05, 0.10, 0.15)))
     assert verdicts(fig11.claims(wide)) == ["open"]
 
@@ -497,7 +497,7 @@ def test_measurements_of_several_seeds_are_means_with_an_interval_between_seeds(
                            "mass": 1.0})  # fmt: skip
     three = of_seeds(*(tokens.assign(kl=kl) for kl in (0.001, 0.002, 0.003)))
     assert fig05.claims(three)[0].here == "0.002 [-0.000, 0.004] nats a token"
-    assert "(means of 3 seeds)" in fig05.sentence(three)
+    assert ", means of 3 seeds" in fig05.sentence(three)
 
 
 def test_table2_and_fig06_over_seeds():
@@ -508,7 +508,7 @@ def test_table2_and_fig06_over_seeds():
     assert both["fork position (tokens)"].iloc[-1].value == pytest.approx((12 + 10) / 2)
     shorter = table2.together([one, other.iloc[[0, 2]]])
     assert list(shorter.index) == ["0", "8 to 10"]  # both ends, where one path is too short
-    assert "(means of 2 seeds)" in table2.sentence(both, 2)
+    assert ", means of 2 seeds" in table2.sentence(both, 2)
     positions = of_seeds(*(
         branching.by_position(rows, least=10, resamples=50) for rows in (answers(), later)
     ))  # fmt: skip
@@ -689,10 +689,10 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
     assert table.loc["RL", "hours in all"] == pytest.approx(40 / 3600)
     assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(100 * 8 / 9)
     assert "take 89% of the time of RL's" in table6.sentence(table, 1)
-    [claim] = table6.claims(Estimate(89, 89, 89), 1)
+    [claim] = table6.claims(Estimate(89, 89, 89))
     assert claim.verdict == "differs" and claim.here == "89% of RL's time (of all steps)"
-    assert verdicts(table6.claims(Estimate(17, 17, 17), 1)) == ["agrees"]
-    [claim] = table6.claims(Estimate(17, 15, 19), 3)
+    assert verdicts(table6.claims(Estimate(17, 17, 17))) == ["agrees"]
+    [claim] = table6.claims(Estimate(17, 15, 19))
     assert claim.verdict == "open" and claim.here.startswith("17 [15, 19]% of RL's time")
 
 

@@ -344,6 +344,8 @@ def test_over_seeds_is_the_t_interval_of_their_spread_or_one_seeds_own():
     found = paired.over_seeds(each)
     expected = stats.t.interval(0.95, 2, loc=2, scale=stats.sem([1, 2, 3]))
     assert (found.value, found.low, found.high) == pytest.approx((2, *expected))
+    assert paired.over_seeds([1.0, 2.0, 3.0]) == found
     assert paired.over_seeds(each[:1]) == each[0]
+    assert paired.over_seeds([2.0]) == statistics.Estimate(2, 2, 2)
     with pytest.raises(ValueError, match="one a seed; train another seed"):
         paired.over_seeds([])

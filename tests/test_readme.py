@@ -33,6 +33,9 @@ def test_the_answer_is_that_of_the_published_runs(tmp_path):
     assert "three seeds, arms of 50 steps" in README
     assert len(PUBLISHED.seeds) == 3 and SETTINGS.rl.continued_steps == 50
     assert f"> {sentences('study')['figA']}\n" in README.replace("−", "-")
+    assert ("Not measurably here" in README) == sentences("study")["figA"].endswith(
+        "no arm from 0."
+    )
     assert f"study, all {len(roles.published('study').seeds)} seeds, arms of 300 steps" in README
     assert "Seeds 1 to 8" in (ROOT / "docs" / "preregistration.md").read_text()
     assert roles.settings("study").rl.continued_steps == 300

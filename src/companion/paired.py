@@ -125,18 +125,18 @@ def _around(middle: float, half: float) -> Estimate:
     return Estimate(float(middle), float(middle - half), float(middle + half))
 
 
-def over_seeds(each: Sequence[Estimate]) -> Estimate:
+def over_seeds(each: Sequence[Estimate] | Sequence[float]) -> Estimate:
     """The mean of one measurement a seed, with the 95% t interval of their spread.
 
     What a seed's own interval covers is part of that spread. Of a single seed, whose spread nobody
-    knows, it is that seed's own interval.
+    knows, it is that seed's own interval, or for a bare number none: both ends are its value.
 
     Raises:
         ValueError: there is no seed.
     """
+    values = _checked([one.value if isinstance(one, Estimate) else one for one in each], least=1)
     if len(each) == 1:
-        return each[0]
-    values = _checked([estimate.value for estimate in each], least=1)
+        return each[0] if isinstance(each[0], Estimate) else _around(each[0], 0)
     error = values.std(ddof=1) / math.sqrt(len(values))
     return _around(values.mean(), _quantile(len(values) - 1) * error)
 

@@ -82,14 +82,16 @@ def macro_average(
 
 
 @functools.lru_cache(maxsize=8)
-def _resampling_weights(counts: tuple[int, ...], resamples: int, seed: int) -> list[np.ndarray]:
+def _resampling_weights(
+    counts: tuple[int, ...], resamples: int, seed: int
+) -> tuple[np.ndarray, ...]:
     """Of each sample of so many the weights [resamples, count] of bootstrap resamples, each row summing
     to 1. Every cell of a table is resampled alike."""
     rng = np.random.default_rng(seed)
-    return [
+    return tuple(
         rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
         for count in counts
-    ]
+    )
 
 
 def paired_difference(

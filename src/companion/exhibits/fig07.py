@@ -80,7 +80,7 @@ def _ratio(paths: pd.DataFrame) -> Estimate:
 
 
 def _ends(paths: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Of one run of every seed, a row each, what it ended with: step, token_entropy, and its rise."""
+    """Of one run of every seed, a row each: its last step, entropy there (nats), and what it rose by."""
     each = collect.measured(paths, name).values()
     return pd.DataFrame(
         {

@@ -10,10 +10,9 @@ from companion.analysis import audit
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import canvas, legend_below, level, paper_line, titled
 from companion.exhibits.text import minus
-from companion.exhibits.wording import near, seeds
+from companion.exhibits.wording import near, seeds, written
 from companion.paired import over_seeds
 from companion.schema import Profile
-from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 
@@ -107,15 +106,6 @@ def _whole(moved: pd.DataFrame, update: str, weights: str = "as saved") -> pd.Da
     ]
 
 
-def _over_seeds(rows: pd.DataFrame, column: str) -> Estimate:
-    """One pair of updates has no interval: its value is all there is."""
-    return over_seeds([Estimate(value, value, value) for value in rows[column]])
-
-
-def _written(found: Estimate, spec: str = ".2f") -> str:
-    return f"{found:{spec}}" if found.low < found.high else f"{found.value:{spec}}"
-
-
 def finding(moved: pd.DataFrame) -> str:
     mean = _whole(moved, "cooled")[list(DRAWN)].mean()
     does = "retraces reheating" if mean["projection"] > 0.5 else "does not retrace reheating"
@@ -128,22 +118,21 @@ def finding(moved: pd.DataFrame) -> str:
 def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
     """Whether it is about what the paper has: within a quarter of the way."""
     rows = _whole(moved, "cooled")
-    percent = rows.assign(**{column: 100 * rows[column] for column in DRAWN})
-    along, rest = (_over_seeds(percent, column) for column in ("projection", "residual_ratio"))
+    along, rest = (over_seeds(list(100 * rows[name])) for name in ("projection", "residual_ratio"))
     pairs = " (one pair of updates)" if len(rows) == 1 else ""
     return (
         Claim(
             "Cooling takes the weights back along the way that reheating took them",
             "cooling goes back the same way",
             f"{100 * PAPER['projection']:.0f}% of the way",
-            f"{_written(along, '.0f')}% of the way{pairs}",
+            f"{written(along, '.0f')}% of the way{pairs}",
             near(along, 100 * PAPER["projection"], margin=25),
         ),
         Claim(
             "It does not end where reheating began: a part of the way remains",
             "a part of the way remains",
             f"about {100 * PAPER['residual_ratio']:.0f}% of the way remains",
-            f"{_written(rest, '.0f')}% of the way remains{pairs}",
+            f"{written(rest, '.0f')}% of the way remains{pairs}",
             near(rest, 100 * PAPER["residual_ratio"], margin=25),
         ),
     )
@@ -151,7 +140,7 @@ def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
 
 def sentence(moved: pd.DataFrame) -> str:
     rows = _whole(moved, "cooled")
-    cosine, along, ratio, rest = (_written(_over_seeds(rows, column)) for column in DRAWN)
+    cosine, along, ratio, rest = (written(over_seeds(list(rows[name])), ".2f") for name in DRAWN)
     rounded = _whole(moved, "cooled", "bfloat16")["cosine"].mean()
     pairs = " (one pair of updates: no interval)" if len(rows) == 1 else seeds(len(rows))
     said = (
@@ -163,7 +152,8 @@ def sentence(moved: pd.DataFrame) -> str:
     if "again" in set(moved["update"]):
         again = _whole(moved, "again")
         along, rest = (
-            _written(_over_seeds(again, column)) for column in ("projection", "residual_ratio")
+            written(over_seeds(list(again[name])), ".2f")
+            for name in ("projection", "residual_ratio")
         )
         said += (
             " How exact a way back can be expected to be: the same reheating with another seed, undone "

@@ -8,7 +8,7 @@ import pandas as pd
 
 from companion import paper
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
-from companion.exhibits.wording import directed, seeds
+from companion.exhibits.wording import directed, seeds, written
 from companion.paired import over_seeds
 from companion.runs import Run
 from companion.schema import Profile
@@ -22,12 +22,12 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         for one in evidence.each().values()
     ]
     table = pd.concat(each).groupby(level=0, sort=False).mean()
-    share = over_seeds([Estimate(value, value, value) for value in map(_share, each)])
+    share = over_seeds([_share(one) for one in each])
     return Shown(
         table=table,
         as_text=table.round(2).astype(object).fillna(""),
         sentence=sentence(table, len(each)),
-        claims=claims(share, len(each)),
+        claims=claims(share),
         reported=paper.table6().astype(object).fillna("").set_index("model"),
     )
 
@@ -82,16 +82,15 @@ def sentence(cost: pd.DataFrame, count: int) -> str:
     )
 
 
-def claims(share: Estimate, count: int) -> tuple[Claim, ...]:
-    """Args: in percent, of so many seeds."""
+def claims(share: Estimate) -> tuple[Claim, ...]:
+    """Args: in percent."""
     low, high = paper.table6()["overhead_percent"].dropna().agg(["min", "max"])
-    ours = f"{share:.0f}" if count > 1 else f"{share.value:.0f}"
     return (
         Claim(
             "One reheating costs little beside RL itself",
             "one reheating is cheap",
             f"{low:g}% and {high:g}% of RL's time (4B, 8B)",
-            f"{ours}% of RL's time (of all steps)",
+            f"{written(share, '.0f')}% of RL's time (of all steps)",
             directed(share, side=-1, null=high),
         ),
     )

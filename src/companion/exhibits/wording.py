@@ -94,13 +94,18 @@ def unanimous(verdicts: Iterable[Verdict]) -> Verdict:
 
 def seeds(count: int) -> str:
     """Follows what is a mean over several seeds; of one there is nothing to say."""
-    return f" (means of {count} seeds)" if count > 1 else ""
+    return f", means of {count} seeds" if count > 1 else ""
 
 
 def span(values: Iterable[float], spec: str = "g") -> str:
     """ "35", or "33 to 37" where seeds differ."""
-    ends = [f"{end(values):{spec}}" for values in [list(values)] for end in (min, max)]
-    return " to ".join(dict.fromkeys(ends))
+    found = list(values)
+    return " to ".join(dict.fromkeys(f"{end(found):{spec}}" for end in (min, max)))
+
+
+def written(found: Estimate, spec: str) -> str:
+    """With its interval, if it has one."""
+    return f"{found:{spec}}" if found.low < found.high else f"{found.value:{spec}}"
 
 
 def _listed(names: list[str]) -> str:
