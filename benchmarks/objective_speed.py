@@ -74,7 +74,7 @@ def through_head(hidden: Tensor, head: Tensor) -> None:
 def products(hidden: Tensor, head: Tensor) -> None:
     """The three matrix products, in the same pieces."""
     to_hidden, to_head = torch.empty_like(hidden), torch.zeros_like(head)
-    rows = distillation.LOGITS // len(head)
+    rows = distillation.CPU_LOGITS // len(head)
     for begin in range(0, len(hidden), rows):
         part = slice(begin, begin + rows)
         logits = hidden[part] @ head.T

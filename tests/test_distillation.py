@@ -44,7 +44,7 @@ def by_hand(hidden, head, direction, teacher=None):
 def test_equals_autograd_of_the_textbook_formula(
     hidden, head, direction, teacher, rows, monkeypatch
 ):
-    monkeypatch.setattr(distillation, "LOGITS", rows * VOCABULARY)
+    monkeypatch.setattr(distillation, "CPU_LOGITS", rows * VOCABULARY)
     kl, entropy, gradients = by_hand(hidden, head, direction, teacher)
     ours = hidden.clone().requires_grad_(), head.clone().requires_grad_()
     total, each, spread = distillation.through_head(*ours, 1.2, direction, teacher)
@@ -120,7 +120,7 @@ def test_a_second_backward_is_refused_and_not_wrong(hidden, head):
 
 
 def test_no_logits_of_all_rows_are_ever_made(monkeypatch):
-    monkeypatch.setattr(distillation, "LOGITS", 4 * VOCABULARY)
+    monkeypatch.setattr(distillation, "CPU_LOGITS", 4 * VOCABULARY)
     hidden = random(100 * ROWS, WIDTH).requires_grad_()
     head = random(VOCABULARY, WIDTH).requires_grad_()
     with Largest() as largest:

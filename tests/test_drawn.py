@@ -38,6 +38,18 @@ def test_it_loads_and_is_the_same_every_time(start, tmp_path):
     assert policies.find(f"random:{start}") != made  # another shape is another policy
 
 
+def test_every_row_of_the_head_has_a_token(start):
+    """Else verl, which draws none that the tokenizer lacks, draws from another policy."""
+    config, before = start / "config.json", policies.load_tokenizer(start)
+    rows = json.loads(config.read_text())["vocab_size"] + 300
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": rows}))
+    tokenizer = policies.load_tokenizer(policies.find(f"random:{start}"))
+    assert len(tokenizer) == rows and tokenizer.decode([rows - 1]) == f"<unused {rows - 1}>"
+    text = "<|im_start|>user\n1 2 3 -> 6<|im_end|>\n"
+    assert tokenizer.encode(text) == before.encode(text)
+    assert tokenizer.all_special_ids == before.all_special_ids
+
+
 def test_what_has_no_shape_is_refused(start):
     (start / "config.json").unlink()
     with pytest.raises(ValueError, match=r"is no policy: it has no config.json"):

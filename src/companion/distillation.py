@@ -23,9 +23,9 @@ from companion.objective import MASKED, Direction
 CPU_PIECE, GPU_PIECE = 2**19, 2**25
 """Logits that elementwise work is done on at a time. On CPU its intermediates then stay in the
 cache; on GPUs each takes 128 MiB in float32."""
-LOGITS = 2**25
-"""Logits that `through_head` makes at a time, 128 MiB in float32: rows enough for the matrix
-products to run at full speed."""
+CPU_LOGITS, GPU_LOGITS = 2**25, 2**27
+"""Logits that `through_head` makes at a time, 128 and 512 MiB in float32: rows enough for the matrix
+products to run at full speed. On GPUs every piece costs a pass over the head's gradient, too."""
 
 
 def self_distillation(
@@ -100,7 +100,8 @@ class _ThroughHead(torch.autograd.Function):
         # In float32 over the pieces, or bfloat16 would round at each.
         to_head = torch.zeros_like(head, dtype=_precise(head.dtype))
         kl, entropy = hidden.new_empty(2, len(hidden), dtype=to_head.dtype)
-        rows = max(1, LOGITS // len(head))
+        logits = CPU_LOGITS if hidden.device.type == "cpu" else GPU_LOGITS
+        rows = max(1, logits // len(head))
         for begin in range(0, len(hidden), rows):
             part = slice(begin, begin + rows)
             teacher = None
@@ -211,6 +212,6 @@ def _add_product(total: Tensor, one: Tensor, other: Tensor) -> None:
     if total.dtype == one.dtype:
         total.addmm_(one, other)
     elif total.is_cuda:
-        total += torch.mm(one, other, out_dtype=total.dtype)
+        torch.addmm(total, one, other, out_dtype=total.dtype, out=total)
     else:
         total.addmm_(one.to(total.dtype), other.to(total.dtype))

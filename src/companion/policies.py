@@ -197,22 +197,39 @@ def _drawn(start: Path) -> Path:
     import torch
     import transformers
 
-    files = [file for pattern in FILES for file in sorted(start.glob(pattern))]
-    if not (start / "config.json").is_file():
-        raise _no_policy(start, "it has no config.json")
-    hashed = hashes.text_hash([file.name + file.read_text() for file in files])
+    for name in ("config.json", "tokenizer.json"):
+        if not (start / name).is_file():
+            raise _no_policy(start, f"it has no {name}")
+    files = {
+        file.name: file.read_text() for pattern in FILES for file in sorted(start.glob(pattern))
+    }
+    config = transformers.AutoConfig.from_pretrained(start)
+    files["tokenizer.json"] = _filled(files["tokenizer.json"], config.vocab_size)
+    hashed = hashes.text_hash(name + text for name, text in files.items())
     folder = ROOT / "runs" / "random" / f"{start.name}-{hashed[:8]}"
     if not folder.exists():
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        config = transformers.AutoConfig.from_pretrained(start)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             transformers.AutoModelForCausalLM.from_config(config).float().save_pretrained(partial)
-        for file in files:
-            shutil.copy2(file, partial)
+        for name, text in files.items():
+            (partial / name).write_text(text)
         partial.rename(folder)
     return folder
+
+
+def _filled(tokenizer: str, size: int) -> str:
+    """A tokenizer.json with a token for each of the head's `size` rows.
+
+    verl 0.9.1's rollouts draw none that the tokenizer lacks (vllm_rollout/utils.py): the weights of
+    another vocabulary's size would be another policy there than where they are trained.
+    """
+    whole = json.loads(tokenizer)
+    vocabulary = whole["model"]["vocab"]
+    known = {*vocabulary.values(), *(token["id"] for token in whole["added_tokens"])}
+    vocabulary |= {f"<unused {i}>": i for i in range(size) if i not in known}
+    return json.dumps(whole, ensure_ascii=False)
 
 
 def _download(name: str) -> Path:

@@ -19,8 +19,8 @@ GPU_GIB = 79.0
 """What an 80 GB H100 or H800 says it has."""
 VLLM_SHARE = {"RL": 0.8, "reheating": 0.5, "evaluation": 0.6}
 """Of a GPU, as rl.py, reheat.py and adapters/vllm_engine.py ask for it."""
-PIECE = 2**25
-"""Logits that `distillation` works on at a time on GPUs, and `through_head` makes at a time."""
+PIECE, HEAD_PIECE = 2**25, 2**27
+"""Logits that `distillation` works on at a time on GPUs, and that `through_head` makes at a time."""
 FUSED_TOKENS = 512
 """Tokens whose logits verl's fused kernels make at a time (FusedLinearForPPO's chunk_size)."""
 PROCESSES_GIB = 6.0
@@ -212,17 +212,14 @@ def reheating_logits(model: Shape, heat: Reheat, tokens: int) -> float:
     """Bytes of what ms-swift and our loss make of the logits of a micro-batch's `tokens`.
 
     In fp32 those of all positions, of the answers, their gradient, and a frozen teacher's; beside them
-    five of a piece. Through the head a piece's alone, and the head's gradient, added up in fp32; or,
-    with the piece's gradient in bf16, beside that piece's.
+    five of a piece. Through the head those of its pieces alone, or with them their gradient in bf16; and
+    the head's, added up in fp32.
     """
     teacher = 4 if heat.teacher == "frozen" else 0
     if not heat.through_head:
         return (3 * 4 + teacher) * tokens * model.vocabulary + 5 * 4 * PIECE
     head = model.vocabulary * model.hidden
-    return max(
-        (6 * 4 + teacher) * PIECE + 4 * head,
-        (4 + 2 + teacher) * PIECE + (4 + 4) * head,
-    )
+    return (4 + teacher) * HEAD_PIECE + max(5 * 4 * PIECE, 2 * HEAD_PIECE) + 4 * head
 
 
 def _vllm(model: Shape, share: float, tensor_parallel: int = 1) -> dict[str, float]:
