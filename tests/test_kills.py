@@ -145,9 +145,8 @@ import subprocess, sys, time
 from pathlib import Path
 import psutil
 
-worker = "from multiprocessing.shared_memory import SharedMemory\\n"
-worker += "memory = SharedMemory(create=True, size=64); open('name', 'w').write(memory.name)\\n"
-process = psutil.Popen([sys.executable, "-c", worker + "import time; time.sleep(60)"])
+worker = sys.argv[1] + "; open('name', 'w').write(name); import time; time.sleep(60)"
+process = psutil.Popen([sys.executable, "-c", worker])
 while not (Path("name").exists() and Path("name").read_text()):
     time.sleep(0.05)
 time.sleep(1)
@@ -156,13 +155,24 @@ for killed in [*process.children(), process]:  # as Ray ends an actor and all be
 """
 
 
+QUEUE = """
+from multiprocessing.shared_memory import SharedMemory
+memory = SharedMemory(create=True, size=64)
+name = memory.name"""
+SEMAPHORE = """
+from multiprocessing import get_context
+semaphore = get_context('spawn').Semaphore()
+name = 'sem.' + semaphore._semlock.name.removeprefix('/')"""
+
+
 @pytest.mark.fault("a worker is killed before it can give back its shared memory")
-def test_shared_memory_that_a_killed_worker_leaves_is_removed_and_no_other(tmp_path):
+@pytest.mark.parametrize(("makes", "named"), [(QUEUE, "psm_"), (SEMAPHORE, "sem.mp-")])
+def test_shared_memory_that_a_killed_worker_leaves_is_removed_and_no_other(tmp_path, makes, named):
     mine = shared_memory.SharedMemory(create=True, size=64)
     try:
-        launch([sys.executable, "-c", SHARES], {}, tmp_path / "log", int)
+        launch([sys.executable, "-c", SHARES, makes], {}, tmp_path / "log", int)
         name = (tmp_path / "name").read_text()
-        assert name.startswith("psm_") and not (SHM / name).exists()
+        assert name.startswith(named) and not (SHM / name).exists()
         assert (SHM / mine.name).exists()
     finally:
         mine.close()

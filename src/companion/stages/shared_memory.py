@@ -28,7 +28,8 @@ class SharedMemory:
         """
         found = _files() - self.known
         if found:
-            self.made_below |= found & _mapped_below()
+            mapped = _mapped_below()
+            self.made_below |= {file for file in found if _inode(file) in mapped}
         self.known |= found & self.new
         self.new = found
 
@@ -44,10 +45,17 @@ def _files() -> set[Path]:
     return set()
 
 
-def _mapped_below() -> set[Path]:
-    mapped = set[Path]()
+def _inode(file: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError):  # it is gone by itself
+        return file.stat().st_ino
+    return None
+
+
+def _mapped_below() -> set[int]:
+    """By inode: glibc makes a semaphore under another name than it gets (sem_open)."""
+    mapped = set[int]()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(OSError):  # it has ended
             lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
-            mapped |= {Path(line.split()[-1]) for line in lines if f"{SHM}/" in line}
+            mapped |= {int(line.split()[4]) for line in lines if f"{SHM}/" in line}
     return mapped
