@@ -10,12 +10,13 @@ from companion.params import ROOT
 
 def table() -> str:
     """Markdown, from results/benchmarks/*.json."""
-    objective, trl, bare, rollouts, graders, cka = (
+    objective, trl, bare, arm, rollouts, graders, cka = (
         _read(name)
         for name in (
             "objective_speed",
             "verl_vs_trl",
             "verl_vs_bare",
+            "arm_overhead",
             "rollouts_speed",
             "grading_speed",
             "cka_speed",
@@ -32,6 +33,11 @@ def table() -> str:
             "… against a bare PyTorch loop of the same step",
             f"{bare['ratio']:.2f} times its time",
             "1.25",
+        ),
+        (
+            f"of an arm of {arm['steps']} steps, what is not steps",
+            f"{arm['median_seconds']['not_steps']:.0f} s",
+            f"{arm['bar']:.0f} s",
         ),
         (
             f"self-distillation, forward and backward, {objective['rows']} × 151,936, against the best "

@@ -162,6 +162,18 @@ def test_a_finished_run_says_all_that_is_needed_to_repeat_it(root, policy):
     assert only["versions"] == record["versions"] and only["status"] == "finished"
 
 
+def test_a_tree_is_dirty_by_what_runs_and_not_by_what_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "speed.json").write_text("{}")
+    assert provenance.provenance()["git"]["dirty"] is False
+    (tmp_path / "code.py").write_text("")
+    assert provenance.provenance()["git"]["dirty"] is True
+
+
 @pytest.mark.fault("runs/ is a link")
 def test_where_runs_is_a_link_its_records_name_no_path_of_this_machine(root, tmp_path_factory):
     away = tmp_path_factory.mktemp("elsewhere")
