@@ -81,6 +81,11 @@ def test_rollout_policy_gets_the_trained_weights(seen):
     assert seen["moved"] > 1e-5 and seen["synced"]
 
 
+@pytest.mark.fault("vLLM ends while it takes the weights")
+def test_a_trainer_does_not_wait_for_ever_for_vllm_to_take_the_weights(seen):
+    assert seen["unheard"].startswith("vLLM has not taken the weights within 0.2 s")
+
+
 def test_an_update_without_the_rows_that_have_no_gradient_is_the_full_one(seen):
     """Of 64 rows 32 have advantages of 0; with an entropy term they have a gradient all the same."""
     without_entropy, with_entropy = seen["dealt"]

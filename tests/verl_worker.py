@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from companion import params
 from companion.stages import verl_command
@@ -192,6 +193,28 @@ fused = {
     "gradient": float((gradient - fused_gradient).norm() / gradient.norm()),
 }
 
+
+def unheard() -> str:
+    """What the trainer says where no vLLM takes the weights."""
+    import asyncio
+    import types
+
+    import verl.workers.rollout
+
+    package: Any = types.ModuleType("vllm_rollout")  # the real one imports vLLM
+    package.__path__ = [f"{verl.workers.rollout.__path__[0]}/vllm_rollout"]
+    sys.modules["verl.workers.rollout.vllm_rollout"] = package
+    from companion.adapters import weight_transfer
+
+    weight_transfer.PATIENCE = 0.2
+    sender = weight_transfer.BucketedWeightSender(f"ipc://{folder}/nobody", 1, use_shm=True)
+    try:
+        asyncio.run(sender.async_send_weights(iter([("weight", torch.zeros(4))])))
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
 print(
     "RESULT "
     + json.dumps(
@@ -208,6 +231,7 @@ print(
             "packed": {n: float((padded[n] - packed[n]).abs().max()) for n in padded},
             "fused": fused,
             "joined": float((padded["log_probs"] - joined["log_probs"]).abs().max()),
+            "unheard": unheard(),
             "synced": all(torch.equal(after[n], t.detach()) for n, t in trained.items()),
         }
     )

