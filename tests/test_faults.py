@@ -237,7 +237,7 @@ def test_a_lock_that_is_no_file_is_one_sentence(root):
 def test_a_part_of_an_evaluation_that_was_cut_is_answered_again(root, monkeypatch, damage):
     few = params.load("smoke", {"task.validation_problems": 1, "evaluation.samples": 1})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pd, "concat", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(pd, "read_parquet", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         evaluate.evaluate(few, BASE, "Base", "validation")
     [folder] = (root / "runs" / "smoke").iterdir()
     parts = sorted(folder.glob("samples-*.parquet"))

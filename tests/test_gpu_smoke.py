@@ -32,7 +32,7 @@ FEWER = {
     "rl.mini_batch_size": 2,
     "rl.overlong_buffer_tokens": 8,
     "rl.responses_per_prompt": 2,
-    # AdamW's moments, 4.8 GB, have no room here beside vLLM's weights in fp32 (test_real_shape has them).
+    # AdamW's moments, 4.8 GB (test_real_shape has them), find no room here beside vLLM's fp32 weights.
     "rl.verl": "{actor_rollout_ref.actor.optim.optimizer: SGD}",
     "task.test_problems": 2,
     "task.validation_problems": 1,

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from companion import params
+from companion import params, runs
 from companion.analysis import collect, positions
 from companion.exhibits import softened, style
 from companion.stages import entropy, evaluate
@@ -162,6 +164,7 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     )
 
     monkeypatch.setattr(evaluate.runs, "ROOT", tmp_path / "again")
+    monkeypatch.setattr(evaluate, "ROWS", 1)  # small suites would be asked together
     real, judged = evaluate._judged, []
 
     def third_fails(asked, *rest):
@@ -186,6 +189,30 @@ def test_an_evaluation_that_fails_goes_on_where_it_was(tmp_path, monkeypatch):
     assert [path.name for path in run.folder.glob("samples*")] == ["samples.parquet"]
     assert collect.samples([run]).equals(whole_samples)
     assert 0 < run.result["cut"] == 1 - whole_samples["ended"].mean() < 1
+
+
+def test_answers_do_not_depend_on_which_suites_are_asked_together(tmp_path, monkeypatch):
+    few = params.change(SMOKE, {"task.validation_problems": 2, "evaluation.samples": 2})
+    rows = evaluate._questions(few, "validation")
+    found = []
+    for at_a_time in (1, 10, 256):  # a suite, two, all six
+        monkeypatch.setattr(evaluate, "ROWS", at_a_time)
+        folder = tmp_path / str(at_a_time)
+        folder.mkdir()
+        run = cast(runs.Run, SimpleNamespace(folder=folder))
+        found.append(evaluate._sample(run, rows, few, arms.base(few), "transformers"))
+        assert [len(asked) for asked in evaluate._together(suites(rows))] == {
+            1: [4] * 6,
+            10: [8] * 3,
+            256: [24],
+        }[at_a_time]
+    assert found[0].equals(found[1]) and found[0].equals(found[2])
+    left = suites(rows)[:2] + suites(rows)[3:]  # the third was answered before
+    assert [len(asked) for asked in evaluate._together(left)] == [8, 12]
+
+
+def suites(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    return [asked for _, asked in rows.groupby("suite", sort=False)]
 
 
 def test_an_evaluation_is_known_by_its_problems_and_policy(tmp_path, monkeypatch):
