@@ -273,8 +273,7 @@ def _cpu(profile: Profile, start: Path) -> dict[str, Any]:
         return platform | {
             "actor_rollout_ref.model.external_lib": server,
             "actor_rollout_ref.rollout.name": "transformers",
-            # The sampler knows it (replay_buffer.py); without a bonus, rows without advantage need no
-            # update then.
+            # The sampler knows it (replay_buffer.py); rows without advantage need no update then.
             "actor_rollout_ref.actor.calculate_entropy": rl.entropy_coeff > 0,
             f"+{agent}.agent_loop_manager_class": f"{server}.BatchAgentLoopManager",
             "reward.num_workers": 0,  # the manager scores in the task runner
