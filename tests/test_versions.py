@@ -267,9 +267,8 @@ def of_evaluate(folder):
         patch.setattr(evaluate.runs, "ROOT", folder)
         patch.setattr(evaluate, "opened", opened)
         patch.setattr(evaluate, "token_entropy", lambda *_: Estimate(1, 1, 1))
-        patch.setattr(
-            evaluate, "ROWS", 1
-        )  # how many are asked together says nothing of the answers
+        # How many are asked together says nothing of the answers.
+        patch.setattr(evaluate, "ROWS", 1)
         run = evaluate.evaluate(few, SHIPPED, "x")
     kept = pd.read_parquet(run.folder / "samples.parquet").head(6)
     return {"asked": asked, "kept": json.loads(kept.to_json(orient="records"))}
