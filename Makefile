@@ -1,6 +1,7 @@
 # Everything a reader types. `make help` lists it.
 PROFILE ?= laptop
 SEED ?=
+JOBS ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?= requirements/torch-index.txt
 
@@ -27,13 +28,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(PLATFORM)
 endif
 SEED_OPTION := $(if $(SEED),--seed $(SEED))
+JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bin reproduce compare check test test-slow test-gpu-pins lab plan doctor figures verify publish bench base lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n"
+	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  JOBS=n (notebooks from 05 on at a time)"
 
 setup: $(READY)  ## the virtual environment with the pinned packages of PROFILE's platform
 	@echo "the environment for $(PLATFORM) is ready: . $(BIN)/activate"
@@ -60,12 +62,12 @@ $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	@touch $@
 
 reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, one HTML page
-	$(BIN)/companion reproduce --profile $(PROFILE) $(SEED_OPTION)
+	$(BIN)/companion reproduce --profile $(PROFILE) $(SEED_OPTION) $(JOBS_OPTION)
 
 test: $(READY)  ## unit, property and parity tests, then every notebook on `smoke`, then nbval
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-test-slow: $(READY)  ## kills at random moments, in hours; appends to docs/kills.csv
+test-slow: $(READY)  ## whole ways through the frameworks, real shapes, kills at random moments; hours
 	$(BIN)/python -m pytest -m slow
 
 test-gpu-pins:  ## under the pins for GPUs, in their environment, what needs no GPU; writes docs/gpu-pins.log

@@ -252,6 +252,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_example_goes_from_collapse_to_table_1(place):
     """examples/own-task, small: verl is rewarded and Table 1 judged by the file's own function."""
     asked = params.load("own", SMALL)

@@ -345,6 +345,7 @@ def test_thresholds_are_those_of_section_4_1(profile):
 # --- End to end at toy size -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_weights_travel_unrounded_through_both_frameworks_with_vllm(tmp_path, monkeypatch):
     """The qwen3 profiles' path on CPU: vLLM rollouts in verl, ms-swift, vLLM in the evaluation.
 

@@ -98,6 +98,7 @@ def test_ms_swift_on_two_ranks(tmp_path):
         np.testing.assert_allclose(rows[1][name], rows[0][name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_ms_swift_sharded_on_two_ranks(tmp_path):
     """The command for GPUs, but for vLLM: FSDP2 trains, saves and resumes.
 

@@ -461,6 +461,7 @@ def test_with_its_optimizer_kept_an_arm_differs_from_its_first_update_on(tmp_pat
     assert not all(torch.equal(start[name], other[name]) for name in start)
 
 
+@pytest.mark.slow
 def test_a_prolonged_arm_is_one_that_was_longer_from_the_start(tmp_path, monkeypatch):
     """To the last bit of the policies that are evaluated, its earlier one among them.
 

@@ -26,9 +26,7 @@ app = typer.Typer(
 ProfileName = Annotated[
     str, typer.Option(help="A file of params/: laptop, smoke, qwen3-4b, …", show_default=True)
 ]
-Seed = Annotated[
-    int | None, typer.Option(help="The training seed; the profile's own if not given.")
-]
+Seed = Annotated[int | None, typer.Option(help="The training seed; the profile's if not given.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -194,11 +192,12 @@ def reproduce(
         ),
     ] = None,
     changes: Changes = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Notebooks from 05 on at a time.")] = 1,
 ) -> None:
     """Run the notebooks in order and bind them into one page. Finished runs are reused."""
     from companion.commands import reproduce as command
 
-    command.run(profile, seed, only or [], _pairs(parameter, "-p"), _pairs(changes, "--set"))
+    command.run(profile, seed, only or [], _pairs(parameter, "-p"), _pairs(changes, "--set"), jobs)
 
 
 @app.command()

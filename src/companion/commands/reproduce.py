@@ -1,10 +1,16 @@
-"""Run the notebooks in order, keep the executed copies, and bind them into one HTML page."""
+"""Run the notebooks in order, keep the executed copies, and bind them into one HTML page.
+
+Notebooks 00 to 04 build on each other. Each later one needs them and no other, so that some can be
+executed beside each other.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +28,11 @@ from companion import params, runs
 from companion.commands import compare
 from companion.params import ROOT
 from companion.schema import Profile
+from companion.stages import keeper
 
 NOTEBOOKS = ROOT / "notebooks"
+ANALYSES = "05"
+"""The first notebook that none needs."""
 ALONE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block jupyter_widgets %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"""
@@ -38,6 +47,7 @@ def run(
     only: Sequence[str],
     parameters: Sequence[tuple[str, object]],
     changes: Sequence[tuple[str, object]],
+    jobs: int = 1,
 ) -> Path:
     """Execute the notebooks; returns the folder with the executed copies, bound in notebooks.html.
 
@@ -47,28 +57,45 @@ def run(
         only: names of notebooks; all of them if empty.
         parameters: of notebooks; each goes to those that have it.
         changes: of fields of the profile; every notebook sees them, and a run's identity with it.
+        jobs: how many of the notebooks from 05 on are executed at a time.
 
     Raises:
-        ValueError: no such profile, field, notebook or parameter; nothing has been started then.
+        ValueError: no such profile, field, notebook or parameter, or jobs on GPUs; nothing has
+            been started then.
         SystemExit: a cell failed.
     """
     settings = params.load(profile, {"seed": seed}, dict(changes))
+    if jobs > 1 and settings.hardware.platform == "gpu":
+        raise ValueError(
+            f"--jobs is {jobs}, and each run of '{profile}' takes every GPU; leave it out"
+        )
     # Before any kernel starts: two torch processes on two cores, each with two threads of its
     # own choosing, slow each other down tenfold.
-    os.environ.setdefault("OMP_NUM_THREADS", str(settings.hardware.threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, settings.hardware.threads // jobs)))
     given = {"profile": profile, "seed": settings.seed, "changes": dict(changes) or None}
+    folder = executed_folder(settings, dict(parameters))
     work = [
-        (path, {name: given[name] for name in OWN} | asked)
+        (path, folder / path.name, {name: given[name] for name in OWN} | asked)
         for path, asked in shared_out(notebooks(only), dict(parameters)).items()
     ]
-    folder = executed_folder(settings, dict(parameters))
-    executed = [execute(path, folder / path.name, values) for path, values in work]
+    executed = [execute(*one) for one in work if one[0].name < ANALYSES]
+    executed += _beside(jobs, [one for one in work if one[0].name >= ANALYSES])
     page = folder / "notebooks.html"
     page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
     print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")
     if not (only or parameters or changes) and compare.can_be_made(settings):
         compare.report(settings)
     return folder
+
+
+def _beside(jobs: int, work: Sequence[tuple[Path, Path, dict[str, object]]]) -> list[Path]:
+    """`execute` for each, so many at a time; a process each, which ends with this one."""
+    if jobs == 1:
+        return [execute(*one) for one in work]
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=keeper.end_with, initargs=(os.getpid(),)
+    ) as pool:
+        return list(pool.map(execute, *zip(*work, strict=True)))
 
 
 def executed_folder(profile: Profile, parameters: Mapping[str, object] | None = None) -> Path:

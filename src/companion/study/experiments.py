@@ -44,11 +44,17 @@ def _at(policies: dict[int, Path], places: np.ndarray) -> dict[int, Path]:
 
 
 def along_path(profile: Profile) -> dict[int, Run]:
-    """`path`'s policies on the held-out suites by step; both ends are the study's own (Fig. 4)."""
+    """`path`'s policies on the held-out suites by step (Fig. 4).
+
+    Both ends are the study's own; of those between nobody reads the answers.
+    """
     policies = path(profile)
     ends = {0: "Collapsed", max(policies): "PR-FKL"}
     labels = {step: ends.get(step, f"PR-FKL, step {step}") for step in policies}
-    made = evaluate.evaluate_each(profile, {labels[n]: policy for n, policy in policies.items()})
+    own = {labels[step]: policies[step] for step in policies if step in ends}
+    between = {labels[step]: policies[step] for step in policies if step not in ends}
+    made = evaluate.evaluate_each(profile, own)
+    made |= evaluate.evaluate_each(profile, between, words=False)
     return {step: made[label] for step, label in labels.items()}
 
 
