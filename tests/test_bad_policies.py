@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from companion import params, policies
 from companion.params import ROOT
+from companion.stages import checks
 
 SHIPPED = ROOT / "results" / "checkpoints" / "countdown-base"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -167,3 +168,17 @@ def test_whole_shards_are_a_policy(policy):
     ):
         assert torch.equal(one, other)
     assert policies.check_policy(policies.base(params.load("smoke")))
+
+
+def test_what_a_policy_reads_and_writes_is_read_once_while_its_files_stay(tmp_path, monkeypatch):
+    """Every exhibit asks for every run, and a tokenizer of 151,936 tokens takes seconds."""
+    folder, settings = shutil.copytree(SHIPPED, tmp_path / "policy"), params.load("smoke")
+    loads, load = [], policies.load_tokenizer
+    monkeypatch.setattr(policies, "load_tokenizer", lambda path: loads.append(path) or load(path))
+    for _ in range(3):
+        assert checks.same_task(settings, folder) == folder
+    assert loads.count(folder) == 2  # the tokenizer, and for its end tokens
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    with pytest.raises(ValueError, match="another vocabulary or chat template"):
+        checks.same_task(settings, folder)

@@ -46,9 +46,12 @@ def content_hash(path: Path) -> str:
         raise ValueError(f"'{portable(str(path))}' does not exist; make it first or name another")
     if path.is_file():
         return file_hash(path)
-    files = [*weights(path), *beside_weights(path)]
-    stamp = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    return _policy_hash(path, stamp)
+    return _policy_hash(path, stamp([*weights(path), *beside_weights(path)]))
+
+
+def stamp(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Names, bytes and times of change (nanoseconds): what is read of files is cached by it."""
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
 
 
 def file_hash(path: Path) -> str:

@@ -6,7 +6,9 @@ import difflib
 import importlib.util
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from companion import hashes, policies, tasks
 from companion.provenance import first_line
@@ -136,17 +138,38 @@ def plain_head(profile: Profile, policy: Path) -> None:
 
 def same_task(profile: Profile, policy: Path) -> Path:
     """`policy` if it reads and writes the tokens of the profile's base policy, else ValueError."""
-    own, base = (policies.load_tokenizer(path) for path in (policy, policies.base(profile)))
-    if own.get_vocab() != base.get_vocab() or own.chat_template != base.chat_template:
+    own, base = (_language(path) for path in (policy, policies.base(profile)))
+    if (own.vocabulary, own.template) != (base.vocabulary, base.template):
         raise ValueError(
             f"the policy in '{policy.name}' has another vocabulary or chat template than "
             f"'{profile.task.base}'; give a policy that was trained from that base"
         )
-    ends, base_ends = (policies.end_tokens(path) for path in (policy, policies.base(profile)))
-    if ends != base_ends:
+    if own.ends != base.ends:
         raise ValueError(
-            f"the policy in '{policy.name}' ends its answers with the tokens {sorted(ends)} and "
-            f"'{profile.task.base}' with {sorted(base_ends)}; give both the same eos_token_id in "
+            f"the policy in '{policy.name}' ends its answers with the tokens {sorted(own.ends)} and "
+            f"'{profile.task.base}' with {sorted(base.ends)}; give both the same eos_token_id in "
             "generation_config.json"
         )
     return policy
+
+
+class _Language(NamedTuple):
+    """What a policy reads and writes."""
+
+    vocabulary: str
+    """SHA-256."""
+    template: str
+    ends: frozenset[int]
+
+
+def _language(policy: Path) -> _Language:
+    return _read_language(policy, hashes.stamp(hashes.beside_weights(policy)))
+
+
+@lru_cache
+def _read_language(policy: Path, stamp: tuple[tuple[str, int, int], ...]) -> _Language:
+    """Cached by its files: each exhibit asks again for each run, and Qwen3's takes seconds to load."""
+    tokenizer = policies.load_tokenizer(policy)
+    tokens = sorted(tokenizer.get_vocab().items())
+    vocabulary = hashes.text_hash(f"{token}\n{number}" for token, number in tokens)
+    return _Language(vocabulary, str(tokenizer.chat_template), policies.end_tokens(policy))
