@@ -60,7 +60,7 @@ def test_every_framework_ends_at_a_real_shape_and_leaves_nothing_behind(tmp_path
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     runs = [json.loads(path.read_text()) for path in clone.glob("runs/gpu-smoke/*/run.json")]
     assert {run["status"] for run in runs} == {"finished"}
-    assert {"rl", "reheat", "scale", "evaluate"} == {run["stage"] for run in runs}
+    assert {"rl", "reheat", "match", "scale", "evaluate"} == {run["stage"] for run in runs}
     left = [p.cmdline() for p in psutil.process_iter() if str(clone) in " ".join(p.cmdline())]
     assert not left and set(Path("/dev/shm").iterdir()) <= shared
     shutil.rmtree(clone)  # fifty gigabytes
