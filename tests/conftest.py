@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import datasets  # noqa: F401  # here, since log handlers keep the stderr that they find when imported:
 import pytest

@@ -235,7 +235,8 @@ def test_a_lock_that_is_no_file_is_one_sentence(root):
 @pytest.mark.fault("a cut part of an evaluation")
 @pytest.mark.parametrize("damage", [emptied, halved, zeroed])
 def test_a_part_of_an_evaluation_that_was_cut_is_answered_again(root, monkeypatch, damage):
-    few = params.load("smoke", {"task.validation_problems": 1, "evaluation.samples": 1})
+    least = {"task.validation_problems": 1, "evaluation.samples": 1, "entropy.prompts": 5}
+    few = params.load("smoke", least)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pd, "read_parquet", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         evaluate.evaluate(few, BASE, "Base", "validation")
