@@ -59,6 +59,7 @@ $(READY): $(PINS) $(TORCH_INDEX) pyproject.toml
 	$(BIN)/pip install -q --no-deps --require-hashes -r $(VENV)/uv.txt
 	$(BIN)/uv pip install -q --compile-bytecode --no-deps --require-hashes --python $(BIN)/python -r $(PINS)
 	$(BIN)/uv pip install -q --no-deps --python $(BIN)/python -e .
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 reproduce: $(READY)  ## the study end to end: train, evaluate, tables, figures, one HTML page
