@@ -35,6 +35,8 @@ OF_THE_SEED = (
 """Of a run's settings: those that some runs take from others of their seed, such as the tau of
 PR-scale*, the strength of merge*, the steps of +DAPO, equal tokens. Where they are the profile's own,
 the profiles are compared."""
+KEPT = ("words",)
+"""Of a run's settings: those that say what is kept of its answers, not how they are measured."""
 SHARED = (("evaluations", "Base"), ("training", "Collapsed"))
 """The parts that start from the same policy whatever the seed."""
 
@@ -108,7 +110,8 @@ def _settings(profile: Profile) -> dict[str, Any]:
 
 def _identity(run: Run, *, shared: bool) -> dict[str, Any]:
     """What seeds have in common of a run's identity."""
-    settings = {k: v for k, v in run.identity["settings"].items() if k not in OF_THE_SEED}
+    of_one = (*OF_THE_SEED, *KEPT)
+    settings = {k: v for k, v in run.identity["settings"].items() if k not in of_one}
     return {"stage": run.identity["stage"], **settings} | (
         {"policy": run.identity["inputs"]["policy"]} if shared else {}
     )
