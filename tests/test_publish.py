@@ -231,7 +231,9 @@ def test_seeds_may_differ_in_what_follows_from_the_seed_and_in_where_they_ran(
     publish.publish(PROFILE)
     elsewhere = {"about": "x", "hardware.threads": 1, "task.data": str(place)}
     other = params.change(EIGHT, elsewhere)
-    studies[8] = hand_made.study(other, place, tau=1.25, max_steps=31, steps=3, words=False)
+    studies[8] = hand_made.study(
+        other, place, tau=1.25, max_steps=31, steps=3, words=False, label="a"
+    )
     target = publish.publish(other)
     assert str(place) not in (target / roles.PROFILE).read_text()
 

@@ -31,10 +31,11 @@ OF_THE_SEED = (
     "max_steps",
     "recovery_entropy",
     "ceiling_entropy",
+    "label",
 )
 """Of a run's settings: those that some runs take from others of their seed, such as the tau of
-PR-scale*, the strength of merge*, the steps of +DAPO, equal tokens. Where they are the profile's own,
-the profiles are compared."""
+PR-scale*, the strength of merge*, the steps of +DAPO, equal tokens, the label of a step that is one
+seed's last. Where they are the profile's own, the profiles are compared."""
 KEPT = ("words",)
 """Of a run's settings: those that say what is kept of its answers, not how they are measured."""
 SHARED = (("evaluations", "Base"), ("training", "Collapsed"))
