@@ -71,7 +71,6 @@ def draw(displacement: pd.DataFrame) -> Figure:
     """
     figure, axes = canvas(1, 4, figsize=(10, 4))
     several = displacement["seed"].nunique() > 1
-    whole_of = "all weights" + (", mean of seeds" if several else "")
     for axis, (column, (title, exact)) in zip(axes, DRAWN.items(), strict=True):
         for (update, kept), (name, colour, marker) in LOOKS.items():
             rows = displacement[
@@ -86,7 +85,7 @@ def draw(displacement: pd.DataFrame) -> Figure:
             )  # fmt: skip
             axis.axhline(
                 whole[column].mean(), color=colour, linewidth=1.5, alpha=0.8,
-                label=f"{name}, {whole_of}",
+                label=f"{name}, all weights",
             )  # fmt: skip
         level(axis, exact, "exact", at=1.01)
         paper_line(axis, PAPER[column], minus(f"the paper {PAPER[column]:.2f}"))
@@ -95,6 +94,8 @@ def draw(displacement: pd.DataFrame) -> Figure:
         room = 0.12 * (max(ends) - min(ends))
         axis.set(title=title, xlabel="layer", ylim=(min(ends) - room, max(ends) + room))
         axis.tick_params(axis="x", labelrotation=60)
+    if several:
+        axes[0].set_ylabel("a mark a seed and layer,\na line their mean over all weights")
     legend_below(figure, [axes[0]], len(axes[0].get_legend_handles_labels()[1]) // 2)  # a look each
     return figure
 
