@@ -185,7 +185,7 @@ def real() -> Path:
 @pytest.fixture(scope="session")
 def executed():
     """Every notebook on smoke: verl trains, ms-swift reheats, vLLM and transformers evaluate."""
-    run("companion", "reproduce", "--profile", "smoke")
+    run("companion", "reproduce", "--profile", "smoke", "--jobs", "2")
     return ROOT / "runs" / "smoke" / f"notebooks-seed{params.load('smoke').seed}"
 
 

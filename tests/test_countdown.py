@@ -229,6 +229,8 @@ def test_bad_requests_are_refused(arguments: tuple, message: str) -> None:
 def test_base_is_made_with_its_provenance(tmp_path, monkeypatch) -> None:
     tiny = (base.Phase(2, 0.8), base.Phase(1, 0.1))
     monkeypatch.setattr(base, "PHASES", tiny)
+    monkeypatch.setattr(base, "BATCH", 16)
+    monkeypatch.setattr(base, "MICRO_BATCH", 8)
     base.make(tmp_path, seed=3)
     made = json.loads((tmp_path / "run.json").read_text())
     assert made["command"][-1] == "3" and len(made["phases"]) == 2 and "torch" in made["versions"]

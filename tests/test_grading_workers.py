@@ -132,7 +132,7 @@ def test_hostile_text_is_graded_in_bounded_time_and_memory_and_never_run(
 
     monkeypatch.setattr(workers._Worker, "ask", recorded)
     rng = random.Random(0)
-    answers = [hostile(rng, tmp_path / "canary") for _ in range(1000)]
+    answers = [hostile(rng, tmp_path / "canary") for _ in range(500)]
     truths = [rng.choice(["7", r"\pi", "(1,2)", "x^2+1", r"\{1,2\}", "y=2x"]) for _ in answers]
     grades, spent = [], []
     for answer, gold in zip(answers, truths, strict=True):
@@ -145,7 +145,7 @@ def test_hostile_text_is_graded_in_bounded_time_and_memory_and_never_run(
     assert not any(grades)
     assert all(each.stated is None or len(each.stated) <= LENGTH for each in grades)
     # What reached a process was short and under the limit, and ended with a reply or the process.
-    assert len(requests) > 100 and len(spent) > 500
+    assert len(requests) > 50 and len(spent) > 250
     assert all(len(answer) < 2 * LENGTH for answer, *_ in requests)
     assert {seconds for _, seconds, _ in requests} == {LIMIT}
     assert max(spent) < 2 * LIMIT

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from companion import hashes, params, policies, runs
 from companion.params import ROOT
-from companion.stages import merge
+from companion.stages import checks, merge
 from companion.stages.entropy import token_entropy
 
 BASE, COLLAPSED = (
@@ -213,6 +213,8 @@ def test_a_merge_is_a_run_with_its_entropy_and_is_made_once(root, monkeypatch):
         "token_entropy": token_entropy(BASE, SMOKE).value,
     }
     monkeypatch.setattr(merge, "save_merged", lambda *_: pytest.fail("made again"))
+    # To load a tokenizer, transformers imports all of its models: seconds in each kernel.
+    monkeypatch.setattr(checks, "same_task", lambda *_: pytest.fail("a tokenizer is loaded"))
     assert merge.merge(SMOKE, COLLAPSED, 1.0).folder == run.folder
 
 
@@ -246,4 +248,5 @@ def test_the_strength_of_an_entropy_is_found_once(root, monkeypatch):
     with pytest.raises(ValueError, match="0.500 nats, which no strength between 0 and 1 gives"):
         merge.matching_strength(SMOKE, COLLAPSED, 0.5)
     monkeypatch.setattr(merge, "save_merged", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr(checks, "same_task", lambda *_: pytest.fail("a tokenizer is loaded"))
     assert merge.matching_strength(SMOKE, COLLAPSED, target) == strength

@@ -39,6 +39,7 @@ def update(root, **hardware):
     }
 
 
+@pytest.mark.slow
 def test_verl_on_two_nodes_of_a_ray_cluster(cluster, tmp_path):
     alone = update(tmp_path / "alone", threads=1)
     with patch.dict(os.environ, {"RAY_ADDRESS": f"http://{cluster.head_node.webui_url}"}):

@@ -471,6 +471,8 @@ def test_a_run_repeats_and_resumes_bit_for_bit_and_stops_at_the_ceiling(policy, 
     (folder / "metrics.jsonl").write_text("".join(lines[:4]) + '{"step": 4, "kl"')
     again = reheat.reheat(settings, policy)
     assert again.metrics.drop(columns="seconds").equals(metrics.drop(columns="seconds"))
+    with patch.object(checks, "same_task", lambda *_: pytest.fail("a tokenizer is loaded")):
+        assert reheat.reheat(settings, policy).folder == again.folder
     weights = [run.policy / "model.safetensors" for run in (first, again)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert [one["status"] for one in again.record["tries"]] == ["killed", "finished"]
@@ -534,7 +536,7 @@ def test_scaling_divides_every_logit(policy, root):
     assert scaling.scale(profile(policy), policy, 1.2).folder == run.folder
 
 
-def test_matching_tau_finds_the_tau_of_a_scaled_policy(policy, root):
+def test_matching_tau_finds_the_tau_of_a_scaled_policy(policy, root, monkeypatch):
     settings = profile(policy, entropy__prompts=512)
     scaled = scaling.scale(settings, policy, 1.3)
     tau = scaling.matching_tau(settings, policy, scaled.result["token_entropy"])
@@ -543,6 +545,9 @@ def test_matching_tau_finds_the_tau_of_a_scaled_policy(policy, root):
     assert found == pytest.approx(scaled.result["token_entropy"], abs=0.02)
     with pytest.raises(ValueError, match="no tau between 1/4 and 4"):
         scaling.matching_tau(settings, policy, 20.0)
+    monkeypatch.setattr(checks, "same_task", lambda *_: pytest.fail("a tokenizer is loaded"))
+    assert scaling.matching_tau(settings, policy, scaled.result["token_entropy"]) == tau
+    assert scaling.scale(settings, policy, 1.3).folder == scaled.folder
 
 
 # --- A frozen teacher (its trainer comes last: accelerate knows one at a time) --------------

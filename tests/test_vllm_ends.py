@@ -89,7 +89,10 @@ def end(how, process, below, state):
 
 
 @pytest.mark.fault("vLLM's sampler is closed, or it or whoever asks it is killed")
-@pytest.mark.parametrize("how", ["closed", "the asker is killed", "vLLM is killed"])
+@pytest.mark.parametrize(
+    "how",
+    ["closed", pytest.param("the asker is killed", marks=pytest.mark.slow), "vLLM is killed"],
+)
 def test_nothing_is_left(asker, how):
     process, below, state = asker
     files = shared(below)

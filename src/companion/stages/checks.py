@@ -136,8 +136,8 @@ def plain_head(profile: Profile, policy: Path) -> None:
         )
 
 
-def same_task(profile: Profile, policy: Path) -> Path:
-    """`policy` if it reads and writes the tokens of the profile's base policy, else ValueError."""
+def same_task(profile: Profile, policy: Path) -> None:
+    """ValueError unless `policy` reads and writes the tokens of the profile's base policy."""
     own, base = (_language(path) for path in (policy, policies.base(profile)))
     if (own.vocabulary, own.template) != (base.vocabulary, base.template):
         raise ValueError(
@@ -150,7 +150,6 @@ def same_task(profile: Profile, policy: Path) -> Path:
             f"'{profile.task.base}' with {sorted(base.ends)}; give both the same eos_token_id in "
             "generation_config.json"
         )
-    return policy
 
 
 class _Language(NamedTuple):

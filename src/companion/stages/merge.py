@@ -33,7 +33,7 @@ def merge(profile: Profile, start: Path, strength: float) -> Run:
             shapes.
     """
     strength = checked(strength)
-    start, base = _pair(profile, start)
+    start, base = policies.check_policy(start), policies.base(profile)
     run = runs.open_run(
         profile,
         "merge",
@@ -43,6 +43,7 @@ def merge(profile: Profile, start: Path, strength: float) -> Run:
     )
     if run.finished:
         return run
+    checks.same_task(profile, start)
     with run.recording() as result:
         if not run.policy.exists():  # all of it or nothing
             partial = run.policy.with_suffix(".partial")
@@ -59,7 +60,7 @@ def matching_strength(profile: Profile, start: Path, entropy: float) -> float:
     Raises:
         ValueError: `entropy` does not lie between that of `start` and that of the base.
     """
-    start, base = _pair(profile, start)
+    start, base = policies.check_policy(start), policies.base(profile)
     run = runs.open_run(
         profile,
         "match",
@@ -74,6 +75,7 @@ def matching_strength(profile: Profile, start: Path, entropy: float) -> float:
     )
     if run.finished:
         return run.result["strength"]
+    checks.same_task(profile, start)
     with run.recording() as result:
         result["strength"] = matching.search(
             profile,
@@ -155,11 +157,6 @@ def _alike(start: Path, base: Path) -> dict[str, Stored]:
                 "from that base"
             )
     return theirs
-
-
-def _pair(profile: Profile, start: Path) -> tuple[Path, Path]:
-    """`start` and the base that it was trained from, both whole and of one task."""
-    return checks.same_task(profile, policies.check_policy(start)), policies.base(profile)
 
 
 def checked(strength: float) -> float:

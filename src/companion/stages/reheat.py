@@ -68,7 +68,7 @@ def reheat(
         raise ValueError(f"direction is '{direction}' and must be 'forward' or 'reverse'")
     if not isinstance(force, bool):
         raise ValueError(f"force is {force!r} and must be True or False, as Python writes them")
-    start = checks.same_task(profile, policies.check_policy(start))
+    start = policies.check_policy(start)
     tau, frozen = profile.reheat.tau, "-frozen" if profile.reheat.teacher == "frozen" else ""
     run = runs.open_run(
         profile,
@@ -91,6 +91,7 @@ def reheat(
         return run
 
     run.check_may_be_made()
+    checks.same_task(profile, start)
     checks.prompts(profile, start)
     checks.plain_head(profile, start)
     checks.swift_arguments(profile)

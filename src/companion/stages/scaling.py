@@ -38,7 +38,7 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
     The run's result holds the `token_entropy` (nats) of the scaled policy. ValueError for a family
     whose logits no tensor of it divides (`save_scaled`).
     """
-    start = checks.same_task(profile, policies.check_policy(start))
+    start = policies.check_policy(start)
     run = runs.open_run(
         profile,
         "scale",
@@ -48,6 +48,7 @@ def scale(profile: Profile, start: Path, tau: float) -> Run:
     )
     if run.finished:
         return run
+    checks.same_task(profile, start)
     with run.recording() as result:
         if not run.policy.exists():  # all of it or nothing
             partial = run.policy.with_suffix(".partial")
@@ -63,7 +64,7 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
     Raises:
         ValueError: no tau between 1/4 and 4 gives this entropy.
     """
-    start = checks.same_task(profile, policies.check_policy(start))
+    start = policies.check_policy(start)
     run = runs.open_run(
         profile,
         "match",
@@ -78,6 +79,7 @@ def matching_tau(profile: Profile, start: Path, entropy: float) -> float:
     )
     if run.finished:
         return run.result["tau"]
+    checks.same_task(profile, start)
     with run.recording() as result:
         found = matching.search(
             profile,
