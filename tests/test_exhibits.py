@@ -418,12 +418,12 @@ def test_fig12_shows_every_layer_and_the_whole():
     assert figure.bbox.x0 < legend.x0 and legend.x1 < figure.bbox.x1  # long names, none cut off
     assert "cosine is -0.80" in fig12.sentence(moved) and "no interval" in fig12.sentence(moved)
     assert fig12.finding(moved) == (
-        "Cooling retraces reheating: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"
+        "Cooling takes most of the way back: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"
     )
     assert verdicts(fig12.claims(moved)) == ["agrees", "agrees"]
     elsewhere = moved.assign(projection=0.1, residual_ratio=1.2)
     assert verdicts(fig12.claims(elsewhere)) == ["differs", "differs"]
-    assert "does not retrace reheating" in fig12.finding(elsewhere)
+    assert "does not take the way back" in fig12.finding(elsewhere)
     # What the text lost of the paper's four numbers follows from the two that it has.
     assert fig12.PAPER["cosine"] == pytest.approx(-0.88, abs=0.005)
     assert fig12.PAPER["norm_ratio"] == pytest.approx(1.015, abs=0.005)
@@ -483,6 +483,9 @@ def test_fig12_over_seeds_has_an_interval():
     assert along.here == "90 [65, 115]% of the way" and along.verdict == "open"
     assert rest.here == "60% of the way remains" and rest.verdict == "agrees"
     assert "the projection 0.90 [0.65, 1.15]" in fig12.sentence(moved)
+    assert "takes most of the way back: projection 0.90 [0.65, 1.15]" in fig12.finding(moved)
+    wider = moved.assign(projection=moved["projection"] * moved["seed"] - 0.5)
+    assert "may take the way back" in fig12.finding(wider)
     assert "no interval" not in fig12.sentence(moved)
     assert len(fig12.draw(moved).axes[0].lines[0].get_ydata()) == 3  # a mark a seed
 

@@ -347,5 +347,7 @@ def test_over_seeds_is_the_t_interval_of_their_spread_or_one_seeds_own():
     assert paired.over_seeds([1.0, 2.0, 3.0]) == found
     assert paired.over_seeds(each[:1]) == each[0]
     assert paired.over_seeds([2.0]) == statistics.Estimate(2, 2, 2)
+    cosine = paired.over_seeds([-0.99, -0.9, -0.6], -1, 1)  # t's own ends are -1.34 and -0.32
+    assert cosine.low == -1 and cosine.high == pytest.approx(-0.323, abs=1e-3)
     with pytest.raises(ValueError, match="one a seed; train another seed"):
         paired.over_seeds([])

@@ -125,8 +125,13 @@ def _around(middle: float, half: float) -> Estimate:
     return Estimate(float(middle), float(middle - half), float(middle + half))
 
 
-def over_seeds(each: Sequence[Estimate] | Sequence[float]) -> Estimate:
+def over_seeds(
+    each: Sequence[Estimate] | Sequence[float], least: float = -math.inf, most: float = math.inf
+) -> Estimate:
     """The mean of one measurement a seed, with the 95% t interval of their spread.
+
+    It ends at `least` and `most`, the bounds of what is measured (a cosine's -1 and 1), which t knows
+    nothing of.
 
     What a seed's own interval covers is part of that spread. Of a single seed, whose spread nobody
     knows, it is that seed's own interval, or for a bare number none: both ends are its value.
@@ -138,7 +143,8 @@ def over_seeds(each: Sequence[Estimate] | Sequence[float]) -> Estimate:
     if len(each) == 1:
         return each[0] if isinstance(each[0], Estimate) else _around(each[0], 0)
     error = values.std(ddof=1) / math.sqrt(len(values))
-    return _around(values.mean(), _quantile(len(values) - 1) * error)
+    found = _around(values.mean(), _quantile(len(values) - 1) * error)
+    return Estimate(found.value, max(found.low, least), min(found.high, most))
 
 
 # --- Tests over the seeds' differences ------------------------------------------------------

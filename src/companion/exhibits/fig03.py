@@ -110,7 +110,7 @@ def _least(cka: pd.DataFrame) -> tuple[int, Estimate]:
     layer, values = int(centre.idxmin()), parts.loc[[centre.idxmin()]]
     if cka["seed"].nunique() == 1:
         return layer, Estimate(centre[layer], values.min(), values.max())
-    return layer, over_seeds(list(values))
+    return layer, over_seeds(list(values), most=1)
 
 
 def finding(cka: pd.DataFrame) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -13,6 +15,7 @@ from companion.exhibits.text import minus
 from companion.exhibits.wording import near, seeds, written
 from companion.paired import over_seeds
 from companion.schema import Profile
+from companion.statistics import Estimate
 from companion.study.roles import Evidence
 
 
@@ -37,6 +40,8 @@ DRAWN = {
     "residual_ratio": ("Residual ratio", 0.0),
 }
 """Of each measurement: its title, and its value on an exact way back."""
+BOUNDS = {"cosine": (-1.0, 1.0), "norm_ratio": (0.0, inf), "residual_ratio": (0.0, inf)}
+"""What they cannot exceed."""
 LOOKS = {
     ("cooled", "as saved"): ("as saved", "black", "o"),
     ("cooled", "bfloat16"): ("bfloat16", "#999999", "x"),
@@ -107,19 +112,26 @@ def _whole(moved: pd.DataFrame, update: str, weights: str = "as saved") -> pd.Da
     ]
 
 
+def _means(rows: pd.DataFrame) -> dict[str, Estimate]:
+    """Of each measurement, over the seeds; a row each."""
+    return {name: over_seeds(list(rows[name]), *BOUNDS.get(name, ())) for name in DRAWN}
+
+
 def finding(moved: pd.DataFrame) -> str:
-    mean = _whole(moved, "cooled")[list(DRAWN)].mean()
-    does = "retraces reheating" if mean["projection"] > 0.5 else "does not retrace reheating"
+    found = _means(_whole(moved, "cooled"))
+    along, rest = found["projection"], found["residual_ratio"]
+    does = "takes most of" if along.low > 0.5 else "does not take" if along.high < 0.5 else "may take"
     return (
-        f"Cooling {does}: projection {mean['projection']:.2f}, residual {mean['residual_ratio']:.2f} "
-        f"(the paper {PAPER['projection']:g}, {PAPER['residual_ratio']:g})"
+        f"Cooling {does} the way back: projection {written(along, '.2f')}, residual "
+        f"{written(rest, '.2f')} (the paper {PAPER['projection']:g}, {PAPER['residual_ratio']:g})"
     )
 
 
 def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
     """Whether it is about what the paper has: within a quarter of the way."""
     rows = _whole(moved, "cooled")
-    along, rest = (over_seeds(list(100 * rows[name])) for name in ("projection", "residual_ratio"))
+    found = _means(rows.assign(**100 * rows[["projection", "residual_ratio"]]))
+    along, rest = found["projection"], found["residual_ratio"]
     pairs = " (one pair of updates)" if len(rows) == 1 else ""
     return (
         Claim(
@@ -141,7 +153,7 @@ def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:
 
 def sentence(moved: pd.DataFrame) -> str:
     rows = _whole(moved, "cooled")
-    cosine, along, ratio, rest = (written(over_seeds(list(rows[name])), ".2f") for name in DRAWN)
+    cosine, along, ratio, rest = (written(one, ".2f") for one in _means(rows).values())
     rounded = _whole(moved, "cooled", "bfloat16")["cosine"].mean()
     pairs = " (one pair of updates: no interval)" if len(rows) == 1 else seeds(len(rows))
     said = (
@@ -151,11 +163,8 @@ def sentence(moved: pd.DataFrame) -> str:
         f"to bfloat16 first would make the cosine {rounded:.2f}."
     )
     if "again" in set(moved["update"]):
-        again = _whole(moved, "again")
-        along, rest = (
-            written(over_seeds(list(again[name])), ".2f")
-            for name in ("projection", "residual_ratio")
-        )
+        again = _means(_whole(moved, "again"))
+        along, rest = (written(again[name], ".2f") for name in ("projection", "residual_ratio"))
         said += (
             " How exact a way back can be expected to be: the same reheating with another seed, undone "
             f"exactly, would have a projection of {along} and a residual of {rest}."
