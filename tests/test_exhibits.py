@@ -679,7 +679,7 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
             (),
             {
                 "metrics": pd.DataFrame({"seconds": [np.nan, *seconds]}),
-                "record": {"seconds": total},
+                "seconds": total,
             },
         )
 
@@ -690,6 +690,8 @@ def test_table6_counts_answers_on_both_sides(tmp_path):
     assert table.loc["RL", "s per 1,000 answers"] == pytest.approx(3000 / answers)
     assert table.loc["RL", "hours of steps"] == pytest.approx(9 / 3600)
     assert table.loc["RL", "hours in all"] == pytest.approx(40 / 3600)
+    killed = table6.cost(training | {"+DAPO": run([3.0], np.nan)}, run([4.0, 4.0], 20), SMOKE)
+    assert np.isnan(killed.loc["RL", "hours in all"]) and killed.loc["RL", "hours of steps"] > 0
     assert table.loc["OPSD", "share of RL (%)"] == pytest.approx(100 * 8 / 9)
     assert "take 89% of the time of RL's" in table6.sentence(table, 1)
     [claim] = table6.claims(Estimate(89, 89, 89))

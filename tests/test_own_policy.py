@@ -65,9 +65,13 @@ def test_all_prompts_are_everything_and_limits_are_measured(prompts):
     assert own.profile(COLLAPSED, prompts, max_tokens=48).reheat.max_steps == 60
 
 
-@pytest.mark.parametrize(("parameters", "rate"), [(802_688, 2e-4), (4e9, 1e-6), (6e8, 3.3e-6)])
-def test_the_learning_rate_follows_the_size(parameters, rate):
-    assert own.learning_rate(parameters) == rate
+@pytest.mark.parametrize(
+    ("parameters", "frozen", "live"),
+    [(802_688, 2e-4, 2e-5), (6e8, 3.3e-6, 2e-6), (4e9, 1e-6, 1e-6)],
+)
+def test_the_learning_rate_follows_the_size(parameters, frozen, live):
+    assert own.learning_rate(parameters, "frozen") == frozen
+    assert own.learning_rate(parameters, "live") == live
 
 
 def test_parameters_are_counted_in_the_files():

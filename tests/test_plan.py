@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from math import ceil
+from math import ceil, isnan
+from statistics import median
 
 import pytest
 from conftest import Live
@@ -465,6 +466,11 @@ def test_a_published_profiles_hours_are_those_of_its_runs():
     assert plan.notes(load("laptop"))[0].startswith(
         "Hours: the median of the seeds in results/laptop"
     )
+    # Of the study's seeds, two were killed on the way to their collapse.
+    took, index = plan.plan(load("study"))["hours"], roles.published("study").index
+    collapse = index[(index["role"] == "training") & (index["key"] == "Collapsed")]["run"]
+    whole = [run.seconds for run in collapse if not isnan(run.seconds)]
+    assert len(whole) == 6 and took["RL to collapse"] == pytest.approx(median(whole) / 3600)
 
 
 def test_a_profile_without_published_runs_has_no_hours_on_cpu():

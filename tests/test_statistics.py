@@ -11,6 +11,15 @@ from hypothesis.extra import numpy as npst
 from companion import statistics
 from companion.statistics import largest_jump
 
+
+def test_an_interval_that_leaves_0_out_reads_so():
+    assert f"{statistics.Estimate(0.8812, 0.0452, 1.7173):+.1f}" == "+0.88 [+0.05, +1.72]"
+    assert f"{statistics.Estimate(-0.27, -0.5, -0.0399):+.1f}" == "-0.27 [-0.50, -0.04]"
+    assert f"{statistics.Estimate(0.54, -0.044, 1.13):+.1f}" == "+0.5 [-0.0, +1.1]"  # holds it
+    assert f"{statistics.Estimate(12.5, 8.1, 16.9)}" == "12.5 [8.1, 16.9]"
+    assert f"{statistics.Estimate(3, 0.2, 9):.0f}" == "3.0 [0.2, 9.0]"
+
+
 CORRECT = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
 
 

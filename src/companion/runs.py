@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -114,6 +115,13 @@ class Run:
         return pd.read_json(
             StringIO("".join(metrics.lines(self.folder / "metrics.jsonl"))), lines=True
         )
+
+    @property
+    def seconds(self) -> float:
+        """Of all its tries; NaN where one was killed, whose own nobody wrote."""
+        record = self.record
+        killed = any(one["status"] == "killed" for one in record.get("tries", []))
+        return math.nan if killed else float(record["seconds"])
 
     @property
     def result(self) -> dict[str, Any]:

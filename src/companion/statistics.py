@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +20,12 @@ class Estimate:
     high: float
 
     def __format__(self, spec: str) -> str:
+        """With a digit more where an end would read as 0 that is not: "+0.88 [+0.05, +1.72]"."""
         spec = spec or ".1f"
+        if self.low * self.high > 0 and 0 in (
+            float(f"{end:{spec}}") for end in (self.low, self.high)
+        ):
+            spec = re.sub(r"\.(\d+)f$", lambda digits: f".{int(digits[1]) + 1}f", spec)
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from companion import hashes, params, policies
-from companion.schema import Profile
+from companion.schema import Profile, Teacher
 from companion.tasks import own
 
 PROFILES = {"cpu": "own", "gpu": "own-gpu"}
@@ -122,12 +122,14 @@ def parameters(policy: Path) -> int:
     return sum(math.prod(tensor["shape"]) for tensor in tensors)
 
 
-def learning_rate(parameters: int) -> float:
-    """For a frozen teacher: between 2e-4, measured at 0.8M parameters, and the paper's 1e-6 at 4B.
+RATES: dict[Teacher, float] = {"frozen": 2e-4, "live": 2e-5}
+"""Learning rates that suit 0.8M parameters, by the teacher; the paper's 1e-6 suits 4B."""
 
-    On a straight line between the two in logarithms, to two digits: a place to begin.
-    """
-    return float(f"{2e-4 * (0.8e6 / parameters) ** 0.622:.1e}")
+
+def learning_rate(parameters: int, teacher: Teacher) -> float:
+    """On a straight line in logarithms from RATES to the paper's: a place to begin, to two digits."""
+    slope = math.log(RATES[teacher] / 1e-6) / math.log(4e9 / 0.8e6)
+    return float(f"{RATES[teacher] * (0.8e6 / parameters) ** slope:.1e}")
 
 
 def check_empty(out: Path) -> None:

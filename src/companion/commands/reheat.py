@@ -41,7 +41,7 @@ def run(
         until: mean token entropy to stop at, in nats, or as a factor of today's such as "1.5x".
         threshold: of a live teacher, which diverges on policies that are not collapsed (App. C): the
             nats below which a policy is; or `reference`, a policy whose entropy says it.
-        learning_rate: `own.learning_rate` of the policy's size if None.
+        learning_rate: `own.learning_rate` of the policy's size and the teacher if None.
         asked: as `own.profile` takes them.
 
     Raises:
@@ -60,7 +60,7 @@ def run(
     settings = own.profile(policy, prompts, **asked)
     start = policies.base(settings)
     size = own.parameters(start)
-    rate = own.learning_rate(size) if learning_rate is None else learning_rate
+    rate = own.learning_rate(size, teacher) if learning_rate is None else learning_rate
     before = token_entropy(start, settings)
     count = settings.entropy.prompts
     print(f"{start.name}: {size:,} parameters, entropy {before:.4f} nats on {count} prompts")

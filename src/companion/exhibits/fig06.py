@@ -182,7 +182,12 @@ def sentence(positions: pd.DataFrame, found: pd.DataFrame) -> str:
     """Args: as `draw`; `jumps`."""
     first, last = (_ends(positions, end).set_index(["seed", "position"]) for end in ("min", "max"))
     apart = (last["high"] < first["low"]).dropna()
-    where = f"at {apart.sum()} of {len(apart)} positions"
+    each = (
+        f" ({len(apart) // count} of each seed)"
+        if (count := len(apart.groupby("seed"))) > 1
+        else ""
+    )
+    where = f"at {apart.sum()} of {len(apart)} positions{each}"
     if apart.any():
         where += f", first at {span(apart[apart].reset_index().groupby('seed')['position'].min())}"
     said = "no path is long enough to test for a jump"
@@ -205,6 +210,6 @@ EXHIBIT = Exhibit(
     roles=("branching", "reheated"),
     make=make,
     alt="The change of mean log-probability against the collapsed policy over token positions, a line "
-    "for each checkpoint, and how many answers reach a position.",
+    "for each checkpoint or, of several seeds, each seed's last, and how many answers reach a position.",
     every_seed=True,
 )

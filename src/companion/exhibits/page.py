@@ -63,6 +63,7 @@ def _environment(*, html: bool) -> jinja2.Environment:
         "moved": _moved,
         "words": verdict.lines,
         "answer": verdict.markdown,
+        "meaning": verdict.MEANING,
     }
     return environment
 

@@ -37,9 +37,9 @@ def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.Dat
 
     A row a stage. RL is the whole of the run to collapse and its plain continuation. Seconds a
     step are the median without starting up, saving and measuring, hours of steps their sum (the
-    paper's hours) and hours in all the runs' own, with all of that. The paper divides reheating's
-    seconds by 1024 / 64, answers by prompts; the last column is per answer on both sides, RL's
-    being prompts x responses.
+    paper's hours) and hours in all the runs' own, with all of that (NaN where a try was killed, whose
+    seconds nobody wrote). The paper divides reheating's seconds by 1024 / 64, answers by prompts; the
+    last column is per answer on both sides, RL's being prompts x responses.
     """
     rl, heat = profile.rl, profile.reheat
     stages = {
@@ -58,7 +58,7 @@ def cost(training: Mapping[str, Run], reheated: Run, profile: Profile) -> pd.Dat
             "steps": len(seconds),
             "s a step": seconds.median(),
             "hours of steps": seconds.sum() / 3600,
-            "hours in all": sum(run.record["seconds"] for run in made) / 3600,
+            "hours in all": sum(run.seconds for run in made) / 3600,
             "s a step at RL's batch size": seconds.median() * rl.batch_size / batch,
             "s per 1,000 answers": 1000 * seconds.median() / answers,
         }

@@ -13,6 +13,11 @@ from companion.exhibits.text import minus
 
 COLUMNS = ["claim", "in brief", "the paper", "here", "seeds", "verdict", "exhibit"]
 SAID = {"agrees": "As in the paper", "differs": "Not as in the paper", "open": "Open"}
+MEANING = (
+    "“Agrees”: the interval leaves 0 out on the paper's side, or lies about its value; “differs”: it "
+    "holds no value of the paper's, or lies on the other side; “open”: neither."
+)
+"""In short what `wording` decides by; each exhibit's claims say by which rule, and how near is about."""
 MARKS = r"(<!-- verdict: results/{profile} -->\n).*?(<!-- end -->)"
 """Where README.md has the table."""
 

@@ -15,18 +15,19 @@ ANALYSES = {"rl": "analyses: RL", "reheat": "analyses: reheating"}
 def hours(profile: str) -> pd.Series:
     """The median over published seeds of what a row's runs took, checks of entropy included.
 
-    A run that several parts of the study share counts once, where it comes first. Empty if nothing
-    of the profile is published.
+    A run that several parts of the study share counts once, where it comes first; a seed whose run
+    was killed once does not count to its row. Empty if nothing of the profile is published.
     """
     if not (ROOT / "results" / profile / roles.INDEX).exists():
         return pd.Series(dtype=float)
     index = roles.published(profile).index
     rows = index.assign(
         row=[_row(*part) for part in zip(index["role"], index["key"], index["run"], strict=True)],
-        hours=[run.record["seconds"] / 3600 for run in index["run"]],
+        hours=[run.seconds / 3600 for run in index["run"]],
         name=[run.name for run in index["run"]],
     ).drop_duplicates(["seed", "name"])
-    return rows.groupby(["row", "seed"])["hours"].sum().groupby("row").median()
+    whole = rows.groupby(["row", "seed"])["hours"].agg(lambda hours: hours.sum(skipna=False))
+    return whole.groupby("row").median()
 
 
 def _row(role: str, key: str, run: Run) -> str:
