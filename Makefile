@@ -35,7 +35,7 @@ JOBS_OPTION := $(if $(JOBS),--jobs $(JOBS))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  JOBS=n (notebooks from 05 on at a time)"
+	@echo "  PROFILE=laptop|smoke|qwen3-4b|…  SEED=n  JOBS=n (of notebooks 05 to 10 at a time)"
 
 setup: $(READY)  ## the virtual environment with the pinned packages of PROFILE's platform
 	@echo "the environment for $(PLATFORM) is ready: . $(BIN)/activate"

@@ -59,6 +59,10 @@ def test_shipping_twice_changes_nothing_and_another_run_is_refused(collapsed, pl
     target = checkpoints.ship(PROFILE)
     before = contents(target)
     assert checkpoints.ship(PROFILE) == target and contents(target) == before
+    # A kill between the folder and the list leaves what the next call lists.
+    (target.parent / manifest.NAME).write_text("")
+    checkpoints.ship(PROFILE)
+    assert not manifest.check(target.parent, manifest.SHIPPED)
     shutil.rmtree(collapsed.folder)
     with collapsed.recording() as result:
         save_policy(collapsed.policy, norm=[2.0])
@@ -69,7 +73,10 @@ def test_shipping_twice_changes_nothing_and_another_run_is_refused(collapsed, pl
 
 
 def test_what_is_not_there_or_of_other_settings_is_refused(collapsed, place):
-    with pytest.raises(ValueError, match="no collapsed policy of profile 'smoke' and seed 7"):
+    with pytest.raises(
+        ValueError,
+        match="'smoke' and seed 7 .*: companion reproduce --profile smoke --seed 7 --only",
+    ):
         checkpoints.restore(params.change(PROFILE, {"rl.learning_rate": 1e-3}))
     checkpoints.ship(PROFILE)
     other = params.change(PROFILE, {"rl.learning_rate": 1e-3})

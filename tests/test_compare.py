@@ -29,6 +29,8 @@ def test_a_number_is_inside_or_not_or_cannot_be_told():
     # 12.706 x 0.1414 x sqrt(1.5) = 2.20
     assert found[compare.EXPECTED].tolist()[1:] == ["5.0", "0.1 [-2.1, 2.3]", ""]
     assert found["yours"].tolist() == ["11.0", "5.0", "9.0", "1.0"]
+    nobody = compare.table(yours, published.assign(**{"1": math.nan})[["1"]])
+    assert set(nobody[compare.EXPECTED]) == {""}  # not "nan"
 
 
 def test_the_papers_numbers_stand_beside_their_own_rows():

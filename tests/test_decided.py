@@ -124,12 +124,16 @@ def test_the_headlines_claim_is_what_fig_a_says(monkeypatch):
 
 def test_fig_as_finding_counts_the_arms_that_are_told():
     table, _ = decided.against(samples(gains_two_points), SUITES, "+DAPO")
-    assert figA.finding(table) == (
+    assert figA.finding(table, len(SEEDS)) == (
         "1 of 1 arms is told from plain DAPO; PR-FKL +25.0 [+25.0, +25.0] points (the paper "
         "+2.1, +2.3)"
     )
     table, _ = decided.against(samples(lambda *_: 2), SUITES, "+DAPO")
-    assert figA.finding(table).startswith("No arm is told from plain DAPO; PR-FKL +0.0 [")
+    assert figA.finding(table, 3).startswith("3 seeds can tell no arm apart; PR-FKL +0.0 [")
+    assert figA.can_tell(1, 6) and not figA.can_tell(2, 6)  # 2 / 64, which two arms double
+    assert figA.finding(table, len(SEEDS)).startswith(
+        "No arm is told from plain DAPO; PR-FKL +0.0 ["
+    )
 
 
 def test_of_one_seed_nothing_is_decided(monkeypatch):
@@ -192,9 +196,13 @@ def test_rivals_stand_beside_the_studys_arms(monkeypatch):
     assert "entropy bonus 0.01 +0.0 [" in shown.sentence
     labels = [label.get_text() for label in shown.figure.axes[0].get_yticklabels()]
     assert labels == ["PR-FKL", "entropy bonus 0.01"]
+    lacking = pd.concat([more, more[more["seed"] == SEEDS[0]].assign(label=experiments.bonus(0.1))])
+    monkeypatch.setattr(figD.collect, "samples", lambda _: lacking)
+    drawn = figD.make(params.load("laptop"), evidence).figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in drawn] == labels  # a rival of one seed is no row
     assert (
         shown.finding
-        == "PR-FKL ends highest, not told from plain DAPO: +25.0 [+25.0, +25.0] points"
+        == "PR-FKL ends highest; 6 seeds can tell no arm apart: +25.0 [+25.0, +25.0] points"
     )
 
 

@@ -108,10 +108,20 @@ def test_its_parts_are_what_resampling_gives_without_end():
     by_seed = [rng.choice(values.mean(1), 4).mean() for _ in range(20000)]
     assert np.var(by_seed) == pytest.approx(3 / 4 * values.mean(1).var(ddof=1) / 4, rel=0.05)
     by_problem = [rng.choice(values.mean(0), 12).mean() for _ in range(20000)]
-    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
-    noise = (rest**2).sum() / (3 * 11) / (4 * 12)
-    found = paired._beside_noise(values) + noise
+    found = paired._of_problems(values)
     assert np.var(by_problem) == pytest.approx(11 / 12 * found, rel=0.05)
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    assert paired._noise(values) == pytest.approx((rest**2).sum() / (3 * 11) / (4 * 12))
+
+
+def test_seeds_that_happen_to_agree_are_not_certain():
+    """Each wins one problem, another one: means are equal, and nobody knows to a digit."""
+    ours, other = np.zeros((2, 10)), np.zeros((2, 10))
+    ours[0, 3] = ours[1, 7] = 1
+    found = paired.difference({"s": ours}, {"s": other})
+    assert found.value == 10 and found.high - found.low > 10
+    same = paired.difference({"s": np.ones((2, 10))}, {"s": np.zeros((2, 10))})
+    assert same.low == same.high == 100  # each problem alike on each seed: there is no noise
 
 
 @given(st.integers(0, 1000), st.integers(2, 5), st.integers(2, 6))

@@ -8,6 +8,7 @@ import nbformat
 import psutil
 import pytest
 
+from companion import params
 from companion.commands import reproduce
 
 pytestmark = pytest.mark.timeout(240)
@@ -42,6 +43,24 @@ def test_some_are_executed_beside_each_other_and_come_back_in_order(tmp_path):
     work = [(book, output, {}) for book, output in zip(books, outputs, strict=True)]
     assert reproduce._beside(2, work) == outputs
     assert reproduce._beside(2, []) == []
+
+
+def test_notebooks_that_share_runs_are_not_executed_beside_each_other(monkeypatch, place):
+    """11 and 12 make runs that 06, 07 and each other make: whoever came second would be refused."""
+    done = []
+    monkeypatch.setattr(reproduce, "execute", lambda path, *_: done.append([path.name[:2]]))
+    monkeypatch.setattr(
+        reproduce, "_beside", lambda _, work: done.append([one[0].name[:2] for one in work]) or []
+    )
+    monkeypatch.setattr(reproduce, "bind", lambda *_, **__: "")
+    monkeypatch.setattr(reproduce.compare, "can_be_made", lambda _: False)
+    reproduce.executed_folder(params.load("smoke")).mkdir(parents=True)
+    reproduce.run("smoke", None, (), (), (), jobs=2)
+    assert done == [
+        ["00"], ["01"], ["02"], ["03"], ["04"],
+        ["05", "06", "07", "08", "09", "10"],
+        ["11"], ["12"],
+    ]  # fmt: skip
 
 
 def test_a_cell_that_fails_beside_others_ends_the_command_with_its_error(tmp_path):

@@ -117,6 +117,8 @@ def test_a_jump_is_found_where_it_is_and_measured_beyond_the_trend():
     jump = largest_jump(smooth + 0.02 * (np.arange(20) >= 12))
     assert jump.step == 12 and jump.p_value < 0.001
     assert jump.size == pytest.approx(0.02, rel=1e-6)
+    # A plateau in the middle of the way, however odd, is none.
+    assert largest_jump(smooth - 0.02 * (np.arange(20) >= 12)).p_value > 0.05
 
 
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0.1, 5))

@@ -75,6 +75,9 @@ def test_every_token_is_in_one_bin_and_the_parts_add_up():
     assert list(bins["part live"].round(2)) == [0.4, 0.2, 0.2, 0, 0.2]
     kinds = leak.by_kind(tokens)
     assert kinds.loc["b", "share"] == 0.6 and kinds.loc["b", "kl live"] == pytest.approx(0.4 / 3)
+    both = leak.over_seeds([kinds, kinds.drop(index="b")])
+    assert both.loc["b", "share"] == 0.3  # half of the seeds have none
+    assert both.loc["b", "kl live"] == kinds.loc["b", "kl live"]  # which says nothing of its KL
 
 
 def test_the_sentence_follows_the_measurements():

@@ -121,7 +121,7 @@ def paired_difference(
 
 @dataclass(frozen=True)
 class Jump:
-    """The one step of a path that its neighbours explain least."""
+    """The one step of a path that rises most beyond what its neighbours explain."""
 
     step: int
     """The index of the value after the jump."""
@@ -132,11 +132,12 @@ class Jump:
 
 
 def largest_jump(values: np.ndarray, draws: int = 4000, seed: int = 0) -> Jump:
-    """Tests whether a path [n] has a discontinuous jump, or only grows faster and slower.
+    """Tests whether a path [n] jumps up within a step, or only grows faster and slower.
 
     The steps between neighbouring values are fitted by a parabola (growth may speed up or slow
-    down smoothly) and the step with the largest studentised residual is the candidate. Its null
-    distribution, over all places, depends on n alone and is simulated.
+    down smoothly) and the step with the largest studentised residual is the candidate: a step that
+    falls behind the others is no jump. Its null distribution, over all places, depends on n alone
+    and is simulated.
 
     Raises:
         ValueError: fewer than 8 values, or one that is not finite.
@@ -151,11 +152,11 @@ def largest_jump(values: np.ndarray, draws: int = 4000, seed: int = 0) -> Jump:
     leverage = np.diag(rest)
     noise = rest @ np.random.default_rng(seed).standard_normal((len(steps), draws))
     residual = rest @ steps
-    oddness = residual**2 / leverage
-    null = (noise**2 / leverage[:, None]).max(0) / (noise**2).sum(0)
+    oddness = residual / np.sqrt(leverage)
+    null = (noise / np.sqrt(leverage)[:, None]).max(0) / np.linalg.norm(noise, axis=0)
     k = int(oddness.argmax())
-    scale = float((residual**2).sum())
-    observed = oddness[k] / scale if scale > 1e-24 * len(steps) * np.ptp(values) ** 2 else 0.0
+    scale = float(np.linalg.norm(residual))
+    observed = oddness[k] / scale if scale > 1e-12 * len(steps) ** 0.5 * np.ptp(values) else 0.0
     exceeded = int((null >= observed).sum())
     return Jump(k + 1, float(residual[k] / leverage[k]), (1 + exceeded) / (1 + draws))
 

@@ -88,7 +88,7 @@ def by_confidence(tokens: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, float] = {"low": low, "high": high, "share": len(inside) / len(tokens)}
         for column in (name for name in tokens if name.startswith("kl ")):
             name = column.removeprefix("kl ")
-            row[column] = float(inside[column].mean()) if len(inside) else 0.0
+            row[column] = float(inside[column].mean())  # NaN of none
             row[f"part {name}"] = float(inside[column].sum() / tokens[column].sum())
         rows.append(row)
     return pd.DataFrame(rows).set_index(["low", "high"])
@@ -108,7 +108,13 @@ def mean(tokens: pd.DataFrame, name: str) -> Estimate:
 
 
 def over_seeds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The mean of `by_confidence` or of `by_kind` over seeds; a kind that a seed lacks has no part."""
+    """The mean of `by_confidence` or of `by_kind` over seeds.
+
+    A kind that a seed lacks has no part there, and its mean KL is that of the other seeds.
+    """
     frames = list(tables)
     rows = list(dict.fromkeys(row for frame in frames for row in frame.index))
-    return sum(frame.reindex(rows, fill_value=0.0) for frame in frames) / len(frames)
+    parts = [name for name in frames[0] if name == "share" or name.startswith("part ")]
+    whole = [frame.reindex(rows).fillna(dict.fromkeys(parts, 0.0)) for frame in frames]
+    means = np.nanmean([frame.to_numpy() for frame in whole], axis=0)
+    return pd.DataFrame(means, whole[0].index, whole[0].columns)

@@ -192,7 +192,7 @@ def reproduce(
         ),
     ] = None,
     changes: Changes = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Notebooks from 05 on at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Of notebooks 05 to 10 at a time.")] = 1,
 ) -> None:
     """Run the notebooks in order and bind them into one page. Finished runs are reused."""
     from companion.commands import reproduce as command

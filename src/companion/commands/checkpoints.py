@@ -30,15 +30,13 @@ def ship(profile: Profile) -> Path:
     """
     run, target = rl.collapse_run(profile), _folder(profile)
     if not run.finished:
-        raise ValueError(
-            f"run {run.name} is not finished here; finish it first: companion reproduce --profile "
-            f"{profile.name} --seed {profile.seed} --only 01_collapse"
-        )
-    if target.exists():
-        if runs.read_run(target).record != run.record:
-            raise ValueError(f"{target.name} was shipped before, from another run; remove it first")
-        return target
+        raise ValueError(f"run {run.name} is not finished here; finish it first: {_train(profile)}")
+    if target.exists() and runs.read_run(target).record != run.record:
+        raise ValueError(f"{target.name} was shipped before, from another run; remove it first")
     manifest.check_unchanged(target.parent)
+    if target.exists():
+        manifest.write(target.parent, manifest.SHIPPED)  # which a kill may have prevented
+        return target
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(run.policy, partial)
@@ -48,6 +46,11 @@ def ship(profile: Profile) -> Path:
     partial.rename(target)
     manifest.write(target.parent, manifest.SHIPPED)
     return target
+
+
+def _train(profile: Profile) -> str:
+    """The command that makes this profile's and seed's collapsed policy."""
+    return f"companion reproduce --profile {profile.name} --seed {profile.seed} --only 01_collapse"
 
 
 def card(profile: Profile, run: Run) -> str:
@@ -107,13 +110,13 @@ def restore(profile: Profile) -> Run:
     if not source.exists():
         raise ValueError(
             f"no collapsed policy of profile '{profile.name}' and seed {profile.seed} is shipped in "
-            "results/checkpoints; train it: companion reproduce --only 01_collapse"
+            f"results/checkpoints; train it: {_train(profile)}"
         )
     shipped = runs.read_run(source)
     if shipped.record["run"] != run.name:
         raise ValueError(
             f"{source.name} comes from run {shipped.record['run']}, which other settings than today's "
-            f"made (today: {run.name}); train it: companion reproduce --only 01_collapse"
+            f"made (today: {run.name}); train it: {_train(profile)}"
         )
     if run.folder.exists():
         raise ValueError(

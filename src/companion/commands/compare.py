@@ -90,7 +90,8 @@ def table(yours: pd.Series, published: pd.DataFrame) -> pd.DataFrame:
     rows = {}
     for name, value in yours.items():
         said, inside = "", ""
-        if there := expected.get(name):
+        there = expected.get(name)
+        if there and not math.isnan(there.value):
             known = not math.isnan(there.low)
             said = f"{there:.1f}" if known else f"{there.value:.1f}"
             inside = ("yes" if there.low <= value <= there.high else "NO") if known else ""

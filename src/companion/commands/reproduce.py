@@ -1,7 +1,7 @@
 """Run the notebooks in order, keep the executed copies, and bind them into one HTML page.
 
-Notebooks 00 to 04 build on each other. Each later one needs them and no other, so that some can be
-executed beside each other.
+Notebooks 00 to 04 build on each other. 05 to 10 need them and no other, so that some can be executed
+beside each other; 11 and 12 show runs that those make as well, or each other, and a run is made once.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from companion.schema import Profile
 from companion.stages import keeper
 
 NOTEBOOKS = ROOT / "notebooks"
-ANALYSES = "05"
-"""The first notebook that none needs."""
+BESIDE = ("05", "11")
+"""The first notebook that may be executed beside others, and the first after it that may not."""
 ALONE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}{% block jupyter_widgets %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"""
@@ -57,7 +57,7 @@ def run(
         only: names of notebooks; all of them if empty.
         parameters: of notebooks; each goes to those that have it.
         changes: of fields of the profile; every notebook sees them, and a run's identity with it.
-        jobs: how many of the notebooks from 05 on are executed at a time.
+        jobs: how many of the notebooks 05 to 10 are executed at a time.
 
     Raises:
         ValueError: no such profile, field, notebook or parameter, or jobs on GPUs; nothing has
@@ -78,8 +78,10 @@ def run(
         (path, folder / path.name, {name: given[name] for name in OWN} | asked)
         for path, asked in shared_out(notebooks(only), dict(parameters)).items()
     ]
-    executed = [execute(*one) for one in work if one[0].name < ANALYSES]
-    executed += _beside(jobs, [one for one in work if one[0].name >= ANALYSES])
+    first, after = BESIDE
+    executed = [execute(*one) for one in work if one[0].name < first]
+    executed += _beside(jobs, [one for one in work if first <= one[0].name < after])
+    executed += [execute(*one) for one in work if one[0].name >= after]
     page = folder / "notebooks.html"
     page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
     print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")

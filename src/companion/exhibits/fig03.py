@@ -115,8 +115,14 @@ def _least(cka: pd.DataFrame) -> tuple[int, Estimate]:
 
 def finding(cka: pd.DataFrame) -> str:
     layer, least = _least(cka)
+    return (
+        f"Layer {layer} changes most: CKA {least:.4f}, {_side(least)} the paper's bound of {PAPER}"
+    )
+
+
+def _side(least: Estimate) -> str:
     side = "above" if least.value > PAPER else "below"
-    return f"Layer {layer} changes most: CKA {least:.4f}, {side} the paper's bound of {PAPER}"
+    return f"{side}, not surely," if directed(least, null=PAPER) == "open" else side
 
 
 def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:
@@ -135,11 +141,10 @@ def claims(cka: pd.DataFrame) -> tuple[Claim, ...]:
 def sentence(cka: pd.DataFrame, parted: str) -> str:
     """Args: as `draw`."""
     layer, least = _least(cka)
-    side = "above" if least.value > PAPER else "below"
     return (
         f"The layer least like itself after reheating is layer {layer} with an unbiased CKA of "
         f"{least.value:.4f} ([{least.low:.4f}, {least.high:.4f}] over {parted}), "
-        f"{side} the paper's bound of {PAPER}."
+        f"{_side(least)} the paper's bound of {PAPER}."
     )
 
 

@@ -116,8 +116,8 @@ def draw(along: pd.DataFrame, entropy: pd.DataFrame) -> Figure:
         axis.sharey(axes[0])
     shown = "a line a seed" if several else "95% over problems"
     axes[0].set_ylabel(f"change of {avg['metric'].iloc[0]} (points),\n{shown}")
-    top = axes[0].dataLim.y1
-    axes[0].set_ylim(min(axes[0].dataLim.y0, -MARGIN) - 0.5, max(top, MARGIN) + 0.5)
+    ends = [end for axis in axes[:-1] for end in axis.dataLim.intervaly]
+    axes[0].set_ylim(min(*ends, -MARGIN) - 0.5, max(*ends, MARGIN) + 0.5)
     entropy_line(axes[-1], entropy, FKL, "PR-FKL")
     axes[-1].set_title("Entropy")
     for axis in axes:

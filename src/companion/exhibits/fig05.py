@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pandas as pd
@@ -99,14 +100,15 @@ def _beyond(axis: Axes, counts: pd.DataFrame) -> None:
     axis.patches[0].set_label("and all beyond")
 
 
-def _mean(tokens: pd.DataFrame, column: str) -> Estimate:
-    """Nats a token: over seeds, or of a single one resampling prompts."""
+def _mean(tokens: pd.DataFrame, column: str, least: float = 0) -> Estimate:
+    """Nats a token: over seeds, or of a single one resampling prompts. It cannot be below `least`."""
     each = tokens.groupby(["seed", "prompt"])[column].agg(["sum", "size"])
     return over_seeds(
         [
             ratio_of_sums(rows["sum"].to_numpy(), rows["size"].to_numpy())
             for _, rows in each.groupby("seed")
-        ]
+        ],
+        least,
     )
 
 
@@ -131,12 +133,14 @@ def claims(tokens: pd.DataFrame) -> tuple[Claim, ...]:
 
 def sentence(tokens: pd.DataFrame) -> str:
     kl = _mean(tokens, "kl")
-    change = _mean(tokens, "entropy_change")
-    overlap, mass = tokens["overlap"].mean(), tokens["mass"].mean()
+    change = _mean(tokens, "entropy_change", -inf)
+    each = tokens.groupby("seed")
+    median = each["kl"].median().mean()
+    overlap, mass = (each[name].mean().mean() for name in ("overlap", "mass"))
     about = {f"the paper's {PAPER}": PAPER}
     return (
         f"The mean token KL is {kl:.4f} nats, which {holds(kl, about)}; the median is "
-        f"{max(tokens['kl'].median(), 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
+        f"{max(median, 0):.1g}; entropy changes by {change:+.4f} nats a token, and the "
         f"ten likeliest tokens share {overlap:.3f} of their candidates and {mass:.4f} of their "
         f"probability{seeds(tokens['seed'].nunique())} (the paper: both near 1)."
     )

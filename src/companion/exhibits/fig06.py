@@ -23,6 +23,7 @@ from companion.study.roles import Evidence
 PAPER = paper.number("Fig. 6", "onset of the steeper log-prob decline")
 """The token from which the lines part."""
 SHARE = "of the whole rise (%)"
+MOST = "the largest step's (%)"
 
 
 def make(profile: Profile, evidence: Evidence) -> Shown:
@@ -116,12 +117,13 @@ def ends(answers: pd.Series) -> list[int]:
 
 
 def jumps(paths: pd.DataFrame) -> pd.DataFrame:
-    """Is there an entropy jump (§4.4)? The step of each seed's path that its neighbours explain least.
+    """Is there an entropy jump (§4.4)? The step of each seed's path that is furthest above its trend.
 
     Checkpoints are taken to be evenly spaced, as reheating measures them (`reheat.check_every`).
     A row a seed: step (the checkpoint after it), its rise in entropy and what of it is beyond the
-    trend of all steps (nats), the p-value of `statistics.largest_jump`, and the step's share of the
-    whole rise (percent). No row for a path of fewer than eight checkpoints.
+    trend of all steps (nats), the p-value of `statistics.largest_jump`, the step's share of the
+    whole rise, and the largest share of any step (percent). No row for a path of fewer than eight
+    checkpoints.
     """
     rows = []
     for seed, path in paths.groupby("seed"):
@@ -129,23 +131,27 @@ def jumps(paths: pd.DataFrame) -> pd.DataFrame:
         entropy, steps = measured["token_entropy"].to_numpy(), measured["step"].to_numpy()
         if len(entropy) >= 8:
             found = largest_jump(entropy)
-            rise = entropy[found.step] - entropy[found.step - 1]
-            share = 100 * rise / (entropy[-1] - entropy[0])
-            rows.append((seed, steps[found.step], rise, found.size, found.p_value, share))
-    columns = ["step", "rise (nats)", "beyond the trend (nats)", "p-value", SHARE]
+            rises = np.diff(entropy)
+            shares = 100 * rises / rises.sum()
+            k = found.step - 1
+            told = (steps[found.step], rises[k], found.size, found.p_value, shares[k], shares.max())
+            rows.append((seed, *told))
+    columns = ["step", "rise (nats)", "beyond the trend (nats)", "p-value", SHARE, MOST]
     return pd.DataFrame(rows, columns=["seed", *columns]).set_index("seed")
 
 
 def finding(positions: pd.DataFrame, found: pd.DataFrame) -> str:
     """Args: as `sentence`."""
     last = _ends(positions, "max")
-    most = last.groupby("position")["change"].mean().idxmin()
+    shared = last.groupby("position").filter(lambda rows: len(rows) == last["seed"].nunique())
+    most = shared.groupby("position")["change"].mean().abs().idxmax()
     there = last[last["position"] == most]
     change = over_seeds(
         [Estimate(r.change, r.change_low, r.change_high) for r in there.itertuples()]
     )
-    jumped = "" if found.empty else "; entropy jumps" if _jumped(found) else "; no entropy jump"
-    return f"Token {most:.0f} changes most: {change:+.2f} nats of log-probability{jumped}"
+    jumped = {"agrees": "entropy jumps", "differs": "no entropy jump", "open": "a jump is open"}
+    said = "".join(f"; {jumped[claim.verdict]}" for claim in claims(found))
+    return f"Token {most:.0f} changes most: {change:+.2f} nats of log-probability{said}"
 
 
 def claims(found: pd.DataFrame) -> tuple[Claim, ...]:
@@ -159,29 +165,24 @@ def claims(found: pd.DataFrame) -> tuple[Claim, ...]:
             "While a policy is reheated, its entropy jumps within a single step",
             "entropy jumps in one step",
             f"one step makes {theirs:.0f}% of the change (of the log-probability)",
-            f"the step that stands out most makes {span(found[SHARE], '.0f')}% of the rise (p = "
-            f"{span(found['p-value'], '.2g')})",
+            f"no step makes more than {span(found[MOST], '.0f')}% of the rise; the one furthest above "
+            f"its trend: p = {span(found['p-value'], '.2g')}",
             unanimous(_verdict(row, theirs) for _, row in found.iterrows()),
         ),
     )
 
 
 def _verdict(row: pd.Series, theirs: float) -> Verdict:
-    """A seed's: no jump is seen, and none of half the paper's size can have been overlooked."""
-    if row["p-value"] < 0.05:
-        return "agrees"
-    return "differs" if row[SHARE] < theirs / 2 else "open"
-
-
-def _jumped(found: pd.DataFrame) -> bool:
-    """On every seed."""
-    return bool((found["p-value"] < 0.05).all())
+    """A seed's: a step of half the paper's share or more stands out, or there is no such step."""
+    if row[MOST] < theirs / 2:
+        return "differs"
+    return "agrees" if row["p-value"] < 0.05 and row[SHARE] >= theirs / 2 else "open"
 
 
 def sentence(positions: pd.DataFrame, found: pd.DataFrame) -> str:
     """Args: as `draw`; `jumps`."""
-    first, last = (_ends(positions, end).set_index(["seed", "position"]) for end in ("min", "max"))
-    apart = (last["high"] < first["low"]).dropna()
+    last = _ends(positions, "max").set_index(["seed", "position"])
+    apart = last["change_high"].dropna() < 0
     each = (
         f" ({len(apart) // count} of each seed)"
         if (count := len(apart.groupby("seed"))) > 1
@@ -192,14 +193,17 @@ def sentence(positions: pd.DataFrame, found: pd.DataFrame) -> str:
         where += f", first at {span(apart[apart].reset_index().groupby('seed')['position'].min())}"
     said = "no path is long enough to test for a jump"
     if len(found):
-        does = "entropy jumps" if _jumped(found) else "no jump of entropy is detected"
+        jumps = (found["p-value"] < 0.05).sum()
         said = (
-            f"{does} within a step (oddest at step {span(found['step'])}, p = "
-            f"{span(found['p-value'], '.2g')})"
+            f"entropy rises beyond its trend within a step on {jumps} of {len(found)} "
+            f"seed{'s' if len(found) > 1 else ''} (furthest at step {span(found['step'])}, p = "
+            f"{span(found['p-value'], '.2g')}; the largest step makes {span(found[MOST], '.0f')}% of "
+            "the rise)"
         )
     return (
-        f"The last checkpoint's log-probabilities lie below the collapsed policy's, beyond both "
-        f"intervals, {where}, and {said}; the paper sees a jump, and lines that part near token 50."
+        f"The last checkpoint's log-probabilities lie below the collapsed policy's, by the interval of "
+        f"the paired change, {where}, and {said}; the paper sees a jump, and lines that part near "
+        "token 50."
     )
 
 

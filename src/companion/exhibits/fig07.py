@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from companion.analysis import collect
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
 from companion.exhibits.style import FKL, RKL, canvas, entropy_line, legend_below, level, titled
-from companion.exhibits.wording import directed, seeds, span
+from companion.exhibits.wording import directed, on_seeds, seeds, span, unanimous
 from companion.schema import Profile
 from companion.statistics import Estimate
 from companion.study.roles import Evidence
@@ -93,16 +93,16 @@ def _ends(paths: pd.DataFrame, name: str) -> pd.DataFrame:
     )
 
 
-def _recover(paths: pd.DataFrame, recovery: float | None) -> bool:
-    """Whether both directions reach the recovery entropy under AdamW, on every seed."""
-    least = min(_ends(paths, f"{way}, AdamW")["nats"].min() for way in LOOKS)
-    return bool(recovery and least >= recovery)
+def _recover(paths: pd.DataFrame, recovery: float | None) -> list[bool]:
+    """By seed, whether both directions reach the recovery entropy under AdamW."""
+    ends = [_ends(paths, f"{way}, AdamW")["nats"] for way in LOOKS]
+    return [bool(recovery and min(both) >= recovery) for both in zip(*ends, strict=True)]
 
 
 def finding(paths: pd.DataFrame, recovery: float | None) -> str:
     """Args: as `sentence`."""
     ratio = _ratio(paths)
-    back = "both recover" if _recover(paths, recovery) else "not both recover"
+    back = on_seeds(_recover(paths, recovery), "both recover", "not both recover")
     times = f"{ratio.low:.2f} to {ratio.high:.2f} times"
     return f"Forward KL's gradient is {times} reverse KL's; by AdamW {back}"
 
@@ -127,22 +127,22 @@ def claims(paths: pd.DataFrame, recovery: float | None) -> tuple[Claim, ...]:
         "to a similar degree (without a number)",
         f"to {forward['nats'].mean():.3f} nats in {span(forward['step'])} steps, "
         f"{reverse['nats'].mean():.3f} in {span(reverse['step'])}",
-        "agrees" if _recover(paths, recovery) else "differs",
+        unanimous("agrees" if both else "differs" for both in _recover(paths, recovery)),
     )
     return larger, back
 
 
 def sentence(paths: pd.DataFrame, recovery: float | None) -> str:
     """Args: `Evidence.paths` of the four runs, and the entropy (nats) at which AdamW's stop."""
-    ratio, count = _ratio(paths), len(_ratios(paths))
-    both = "both recover" if _recover(paths, recovery) else "not both recover"
+    ratio, common = _ratio(paths), span(_ratios(paths).groupby("seed").size())
+    both = on_seeds(_recover(paths, recovery), "both recover", "not both recover")
     ends = {name: _ends(paths, name) for name in paths["run"].unique()}
     forward, reverse = (ends[f"{way}, AdamW"] for way in LOOKS)
     rises = {way: ends[f"{way}, SGD"]["rise"].mean() for way in LOOKS}
     return (
         f"Under AdamW {both} ({span(forward['step'])} steps forward, {span(reverse['step'])} "
         f"reverse) and forward KL's gradient norm is {ratio.low:.2f} to {ratio.high:.2f} times "
-        f"reverse KL's over {count} common steps; the paper says it is larger throughout. "
+        f"reverse KL's over {common} common steps; the paper says it is larger throughout. "
         f"Under plain SGD, where size counts, forward KL raises entropy by {rises['FKL']:+.3f} nats "
         f"and reverse KL by {rises['RKL']:+.3f} in equal steps{seeds(len(forward))}."
     )

@@ -20,7 +20,7 @@ from companion.exhibits.style import (
     paper_line,
     titled,
 )
-from companion.exhibits.wording import span, unanimous
+from companion.exhibits.wording import on_seeds, span, unanimous
 from companion.schema import Profile
 from companion.study.roles import Evidence
 
@@ -116,7 +116,7 @@ def _spreads(paths: pd.DataFrame) -> list[float]:
 
 def finding(paths: pd.DataFrame) -> str:
     spread, taus = max(_spreads(paths)), sorted(paths["run"].unique())
-    does = "hardly matters" if spread < PAPER else "matters"
+    does = on_seeds([each < PAPER for each in _spreads(paths)], "hardly matters", "matters")
     return (
         f"The teacher's τ {does}: {taus[0]:g} to {taus[-1]:g} differ by at most {spread:.3f} nats "
         f"(the paper: {PAPER})"

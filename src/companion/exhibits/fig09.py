@@ -91,16 +91,16 @@ def _verdicts(paths: pd.DataFrame) -> Iterator[Verdict]:
 
 def _ends(paths: pd.DataFrame) -> tuple[Estimate, Estimate, int]:
     """Over seeds the base policy's entropy (nats) first and last, and the steps between."""
-    first, last = (over_seeds(collect.entropies(paths, "base", at)) for at in (0, -1))
+    first, last = (over_seeds(collect.entropies(paths, "base", at), 0) for at in (0, -1))
     return first, last, int(paths.loc[paths["run"] == "base", "step"].max())
 
 
 def finding(paths: pd.DataFrame) -> str:
     first, last, steps = _ends(paths)
-    does = "runs away" if unanimous(_verdicts(paths)) == "agrees" else "does not run away"
+    does = {"agrees": "runs away", "differs": "does not run away", "open": "may run away"}
     return (
-        f"From the base policy entropy {does}: {first.value:.3f} to {last.value:.3f} nats in "
-        f"{steps} steps"
+        f"From the base policy entropy {does[unanimous(_verdicts(paths))]}: {first.value:.3f} to "
+        f"{last.value:.3f} nats in {steps} steps"
     )
 
 

@@ -21,7 +21,7 @@ from companion.exhibits.style import (
     plain_log,
     titled,
 )
-from companion.exhibits.wording import seeds, span, unanimous
+from companion.exhibits.wording import on_seeds, seeds, span, unanimous
 from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -104,17 +104,22 @@ def _fastest(nats: pd.Series) -> float:
 
 def _end(path: pd.DataFrame) -> tuple[Estimate, str]:
     """Over seeds the entropy (nats) at the end, and the step."""
-    last = over_seeds(collect.entropies(path, path["run"].iloc[0], -1))
+    last = over_seeds(collect.entropies(path, path["run"].iloc[0], -1), 0)
     return last, span(nats.index[-1] for nats in _seeds(path))
 
 
-def _verdict(path: pd.DataFrame) -> Verdict:
+def _explodes(nats: pd.Series) -> bool:
     """Half of the paper's growth would still be an explosion."""
-    return unanimous("agrees" if _fastest(nats) >= FOLD / 2 else "differs" for nats in _seeds(path))
+    return _fastest(nats) >= FOLD / 2
+
+
+def _verdict(path: pd.DataFrame) -> Verdict:
+    return unanimous("agrees" if _explodes(nats) else "differs" for nats in _seeds(path))
 
 
 def finding(path: pd.DataFrame) -> str:
-    does = "explodes" if _verdict(path) == "agrees" else "does not explode"
+    grow = [_explodes(nats) for nats in _seeds(path)]
+    does = on_seeds(grow, "explodes", "does not explode")
     (last, at), (step, nats) = _end(path), PAPER["end"]
     return (
         f"Past the stop entropy {does}: {last.value:.2f} nats at step {at} "
@@ -140,9 +145,10 @@ def claims(path: pd.DataFrame) -> tuple[Claim, ...]:
 def sentence(path: pd.DataFrame, recovery: float | None) -> str:
     each, (last, at) = _seeds(path), _end(path)
     crossed = [nats.index[nats >= (recovery or np.inf)].min() for nats in each]
-    passes = "Entropy does not reach the recovery value"
-    if np.isfinite(crossed).all():
-        passes = f"Entropy passes the recovery value at step {span(crossed)}"
+    reached = [bool(np.isfinite(step)) for step in crossed]
+    passes = f"Entropy {on_seeds(reached, 'passes', 'does not reach')} the recovery value"
+    if all(reached):
+        passes += f" at step {span(crossed)}"
         after = [_sooner(nats, step) for nats, step in zip(each, crossed, strict=True)]
         if np.isfinite(after).all():
             passes += f", grows {span(after, '.1f')} times as fast after it as before"

@@ -25,7 +25,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
         return None
     rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
     table, each = decided.against(rows, headline.places(profile), arms.DAPO)
-    found = finding(table)
+    found = finding(table, each["seed"].nunique())
     return Shown(
         figure=titled(draw(table, each), found),
         finding=found,
@@ -99,16 +99,24 @@ def _order(panel: tuple[tuple[str, str], pd.DataFrame]) -> bool:
     return panel[0][1] != IN
 
 
-def finding(table: pd.DataFrame) -> str:
-    """Args: of `decided.against`; what the first metric says in distribution."""
+def can_tell(arms: int, seeds: int) -> bool:
+    """Whether exact sign flips of so many seeds, adjusted over so many arms, can get below 0.05."""
+    return bool(arms * 2 / 2**seeds < 0.05)
+
+
+def finding(table: pd.DataFrame, seeds: int) -> str:
+    """Args: of `decided.against`, of so many seeds; what the first metric says in distribution."""
     rows = table[(table["place"] == IN) & (table["metric"] == table["metric"].iloc[0])]
     gain = decided.of(table, HEADLINE, IN, rows["metric"].iloc[0])[0]
     told = int((rows["holm"] < 0.05).sum())
     verb = "is" if told == 1 else "are"
     said = f"{told} of {len(rows)} arms {verb}" if told else "No arm is"
+    said += " told from plain DAPO"
+    if not can_tell(len(rows), seeds):
+        said = f"{seeds} seeds can tell no arm apart"
     theirs = headline.in_the_paper(rows["metric"].iloc[0], HEADLINE, arms.DAPO).values()
     beside = f" (the paper {', '.join(f'{value:+.1f}' for value in theirs)})" if theirs else ""
-    return f"{said} told from plain DAPO; PR-FKL {gain:+.1f} points{beside}"
+    return f"{said}; PR-FKL {gain:+.1f} points{beside}"
 
 
 def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:

@@ -24,9 +24,11 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
     rivals = collect.samples(evidence.every("rival_ends"))
     rows = pd.concat([headline.samples(evidence), rivals], ignore_index=True)
     rows = rows[~rows["label"].isin(["Base", "Collapsed"])]
+    everywhere = rows.groupby("label")["seed"].nunique() == rows["seed"].nunique()
+    rows = rows[rows["label"].map(everywhere)]  # seeds may have been given other rivals
     places = headline.places(profile)
     table, each = decided.against(rows, places, arms.DAPO)
-    found = finding(table)
+    found = finding(table, each["seed"].nunique())
     return Shown(
         figure=titled(figA.draw(table, each), found),
         finding=found,
@@ -36,14 +38,17 @@ def make(profile: Profile, evidence: Evidence) -> Shown | None:
     )
 
 
-def finding(table: pd.DataFrame) -> str:
-    """Args: of `decided.against`; of all arms the one that gains most in distribution."""
+def finding(table: pd.DataFrame, seeds: int) -> str:
+    """Args: of `decided.against`, of so many seeds; of all arms the one that gains most in
+    distribution."""
     rows = table[(table["metric"] == table["metric"].iloc[0]) & (table["place"] == IN)]
     best = max(rows.itertuples(), key=lambda row: row.gain.value)
+    ends = "ends highest" if best.gain.value > 0 else "comes nearest"
     told = "told" if best.holm < 0.05 else "not told"
-    return (
-        f"{figA.short(best.policy)} ends highest, {told} from plain DAPO: {best.gain:+.1f} points"
-    )
+    said = f"{ends}, {told} from plain DAPO"
+    if not figA.can_tell(len(rows), seeds):
+        said = f"{ends}; {seeds} seeds can tell no arm apart"
+    return f"{figA.short(best.policy)} {said}: {best.gain:+.1f} points"
 
 
 def sentence(table: pd.DataFrame, each: pd.DataFrame) -> str:

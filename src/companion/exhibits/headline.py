@@ -81,9 +81,9 @@ def sentence(gains: pd.DataFrame, by_seed: pd.DataFrame) -> str:
     """Args: `gains`, and the differences of `accuracy.by_seed`, to continued DAPO."""
     avg, passed = gains.loc[HEADLINE]
     others = {
-        arm.removeprefix("+DAPO w/ "): row.iloc[0]
+        arm.removeprefix("+DAPO w/ ").removeprefix("+DAPO, "): row.iloc[0]
         for arm, row in gains.iterrows()
-        if arm.startswith("+DAPO w/ ") and arm != HEADLINE
+        if arm in arms.ARMS and arm != HEADLINE
     }
     each = ", ".join(f"{arm} {gain:+.1f}" for arm, gain in others.items())
     one = " (RR and PR-scale are one optimisation)" if {"RR", "PR-scale"} <= others.keys() else ""

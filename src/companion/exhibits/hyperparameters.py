@@ -58,7 +58,7 @@ def _settings(profile: Profile) -> dict[int, dict[str, str]]:
             "Gradient clip": rl.gradient_clip,
             "Loss aggregation": "token-mean",
             "KL loss": "disabled",
-            "Entropy coefficient": 0.0,
+            "Entropy coefficient": rl.entropy_coeff,
             "Max response length": rl.max_response_tokens,
             "Rollout temperature": rl.rollout_temperature,
             "Rollout top-p": rl.rollout_top_p,

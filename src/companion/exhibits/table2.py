@@ -10,7 +10,7 @@ from companion import paper
 from companion.analysis import branching
 from companion.exhibits import wording
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
-from companion.exhibits.wording import judged
+from companion.exhibits.wording import directed, judged
 from companion.paired import over_seeds
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -25,7 +25,7 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
     return Shown(
         table=table,
         spec=".3f",
-        sentence=sentence(table, len(seeds)),
+        sentence=sentence(table, change, len(seeds)),
         claims=claims(table, change),
         reported=paper.table2().set_index("checkpoint"),
     )
@@ -38,22 +38,27 @@ def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     steps = zip(*(table.index for table in tables), strict=True)
     return pd.DataFrame(
         [
-            {name: over_seeds([table[name].iloc[row] for table in tables]) for name in tables[0]}
+            {name: over_seeds([table[name].iloc[row] for table in tables], 0) for name in tables[0]}
             for row in range(len(tables[0]))
         ],
         index=[wording.span(each) for each in steps] if len(tables) > 1 else tables[0].index,
     )
 
 
-def sentence(summary: pd.DataFrame, seeds: int) -> str:
+def sentence(summary: pd.DataFrame, change: Estimate, seeds: int) -> str:
+    """Args: as `claims`; of so many seeds."""
     first, last = summary.iloc[0], summary.iloc[-1]
     fork = "fork position (tokens)"
-    earlier = last[fork].high < first[fork].low
+    earlier = {
+        "agrees": "earlier, as",
+        "differs": "later, not as",
+        "open": "not surely earlier, as",
+    }
     return (
         f"Sampled answers that leave the greedy one do so at token {first[fork]:.1f} before and "
         f"{last[fork]:.1f} after reheating, "
-        f"{'earlier as in' if earlier else 'not earlier beyond the intervals, unlike'} the paper "
-        f"(61.7 to 49.7); edit distance goes from {first['edit distance']:.3f} to "
+        f"{earlier[directed(change, -1)]} in the paper ({change:+.0f}%; the paper: "
+        f"61.7 to 49.7); edit distance goes from {first['edit distance']:.3f} to "
         f"{last['edit distance']:.3f} (the paper: 0.581 to 0.605), and minus the log-probability "
         f"from {first['- log-prob (nats)']:.3f} to {last['- log-prob (nats)']:.3f} nats (0.055 to "
         f"0.077){wording.seeds(seeds)}."

@@ -21,8 +21,9 @@ def make(profile: Profile, evidence: Evidence) -> Shown:
         cost(one.by_key("training"), one.by_key("reheated")["PR-FKL"], profile)
         for one in evidence.each().values()
     ]
-    table = pd.concat(each).groupby(level=0, sort=False).mean()
-    share = over_seeds([_share(one) for one in each])
+    # Hours in all of some seeds beside hours of steps of others would compare two studies.
+    table = pd.concat(each).groupby(level=0, sort=False).agg(lambda of: of.mean(skipna=False))
+    share = over_seeds([_share(one) for one in each], 0)
     return Shown(
         table=table,
         as_text=table.round(2).astype(object).fillna(""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from companion.exhibits.exhibit import Verdict
 from companion.statistics import Estimate
@@ -90,6 +90,12 @@ def unanimous(verdicts: Iterable[Verdict]) -> Verdict:
     """What a rule without an interval says of every seed; "open" where seeds differ."""
     said = set(verdicts)
     return said.pop() if len(said) == 1 else "open"
+
+
+def on_seeds(each: Sequence[bool], yes: str, no: str) -> str:
+    """What a rule without an interval says of every seed, or of how many."""
+    some = f"{yes} on {sum(each)} of {len(each)} seeds"
+    return yes if all(each) else some if any(each) else no
 
 
 def seeds(count: int) -> str:
