@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from companion import params, policies, runs
-from companion.commands import app, entropy, own, reheat, weights
+from companion.commands import app, card, entropy, own, reheat, weights
 from companion.stages import scaling
 from companion.stages.entropy import token_entropy
 
@@ -186,6 +187,17 @@ def test_what_is_not_installed_is_named(monkeypatch):
 # --- From end to end ------------------------------------------------------------------------
 
 
+def test_a_card_does_without_a_temperature_that_none_gives(monkeypatch):
+    """Beyond 4, say: the reheating is done by then, and must not be lost for a column."""
+
+    def refused(*_):
+        raise ValueError("entropy is 9.000 nats, which no tau between 1/4 and 4 gives this policy")
+
+    monkeypatch.setattr(scaling, "matching_tau", refused)
+    made = SimpleNamespace(result={"token_entropy": 9.0})
+    assert card._scaled(params.load("smoke"), Path(COLLAPSED), made) is None
+
+
 def test_a_policy_is_reheated_and_its_card_says_so(tmp_path, prompts, monkeypatch, capsys):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     few = {
@@ -202,14 +214,14 @@ def test_a_policy_is_reheated_and_its_card_says_so(tmp_path, prompts, monkeypatc
     record = json.loads((out / "run.json").read_text())
     assert record["result"]["token_entropy"] > record["result"]["start_entropy"]
     policies.load_policy(out)  # whole, by transformers
-    card = (out / "card.md").read_text()
-    front = yaml.safe_load(card.split("---\n")[1])
+    text = (out / "card.md").read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
     assert front["pipeline_tag"] == "text-generation"
     assert front["base_model"] == "countdown-base"  # as the policy's own card has it
-    assert card.count("\n| avg@2 (%) |") == card.count("\n| pass@2 (%) |") == 1
-    assert "| before | after | scaled exactly, same entropy |" in card
-    assert f"{record['result']['token_entropy']:.4f} nats in" in card and "frozen teacher" in card
-    assert card.count("before:\n\n    ") == 3 == card.count("after:\n\n    ")
+    assert text.count("\n| avg@2 (%) |") == text.count("\n| pass@2 (%) |") == 1
+    assert "| before | after | scaled exactly, same entropy |" in text
+    assert f"{record['result']['token_entropy']:.4f} nats in" in text and "frozen teacher" in text
+    assert text.count("before:\n\n    ") == 3 == text.count("after:\n\n    ")
     page = (out / "card.html").read_text()
     assert "<table>" in page and "<pre><code>" in page and "http" not in page.split("<body>")[0]
     assert not (tmp_path / "out.partial").exists()

@@ -122,6 +122,12 @@ def test_the_table_has_a_row_a_claim_in_the_exhibits_order():
     ]
 
 
+def publish(folder, profile, verdicts):
+    tables = folder / "results" / profile / "tables"
+    tables.mkdir(parents=True)
+    verdicts.to_csv(tables / "verdict.csv", index=False)
+
+
 def test_its_words_and_its_place_in_a_readme(tmp_path):
     verdicts = pd.DataFrame(
         [
@@ -136,10 +142,14 @@ def test_its_words_and_its_place_in_a_readme(tmp_path):
         "Open (2 of 3)": "it helps; RL ends.",
     }
     readme = tmp_path / "README.md"
+    verdict.refresh(readme)
+    assert not readme.exists()
     readme.write_text("# A\n<!-- verdict: results/laptop -->\nold\n<!-- end -->\n## B\n")
-    assert not verdict.refresh(readme, "study", verdicts) and "old" in readme.read_text()
+    verdict.refresh(readme)
+    assert "old" in readme.read_text()  # nothing is published
+    publish(tmp_path, "laptop", verdicts)
     for _ in range(2):
-        assert verdict.refresh(readme, "laptop", verdicts)
+        verdict.refresh(readme)
         text = readme.read_text()
         assert (
             text.startswith("# A\n<!-- verdict: results/laptop -->\n| claim |")
@@ -147,10 +157,9 @@ def test_its_words_and_its_place_in_a_readme(tmp_path):
         )
         assert "| [It helps](results/laptop/README.md#a) | +2 | +1 [−1, 3] | 3 | open |" in text
         assert text.endswith("- **Open (2 of 3)**: it helps; RL ends.\n<!-- end -->\n## B\n")
-    assert not verdict.refresh(tmp_path / "none.md", "laptop", verdicts)
     readme.write_text(f"<!-- verdict: results/study -->\n<!-- end -->\n{readme.read_text()}")
-    for profile, rows in {"study": verdicts[:1], "laptop": verdicts}.items():
-        assert verdict.refresh(readme, profile, rows)
+    publish(tmp_path, "study", verdicts[:1])
+    verdict.refresh(readme)  # whichever of the two was drawn
     text = readme.read_text()
     assert text.count("[It helps](") == 1 and "[It helps](results/study/README.md#a)" in text
     assert "| [It costs](results/laptop/README.md#b)" in text and "(1 of 2)" in text

@@ -52,7 +52,10 @@ def _scaled(profile: Profile, start: Path, made: Run) -> Path | None:
     """The policy divided to the same entropy, where its family can be and a temperature gives it."""
     if not scaling.scalable(start):
         return None
-    tau = scaling.matching_tau(profile, start, made.result["token_entropy"])
+    try:
+        tau = scaling.matching_tau(profile, start, made.result["token_entropy"])
+    except ValueError:  # none between 1/4 and 4; a policy that was reheated is not lost for that
+        return None
     return scaling.scale(profile, start, tau).policy
 
 

@@ -79,12 +79,15 @@ def run(
         for path, asked in shared_out(notebooks(only), dict(parameters)).items()
     ]
     first, after = BESIDE
-    executed = [execute(*one) for one in work if one[0].name < first]
-    executed += _beside(jobs, [one for one in work if first <= one[0].name < after])
-    executed += [execute(*one) for one in work if one[0].name >= after]
+    for one in (one for one in work if one[0].name < first):
+        execute(*one)
+    _beside(jobs, [one for one in work if first <= one[0].name < after])
+    for one in (one for one in work if one[0].name >= after):
+        execute(*one)
     page = folder / "notebooks.html"
-    page.write_text(bind(executed, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
-    print(f"{page.relative_to(ROOT)}: all {len(executed)} notebooks on one page")
+    kept = sorted(folder.glob("*.ipynb"))  # those of earlier calls, too
+    page.write_text(bind(kept, title=f"TS-OPSD companion: {profile}, seed {settings.seed}"))
+    print(f"{page.relative_to(ROOT)}: {len(kept)} notebooks on one page")
     if not (only or parameters or changes) and compare.can_be_made(settings):
         compare.report(settings)
     return folder

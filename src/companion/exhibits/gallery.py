@@ -55,7 +55,7 @@ def redraw(profile: str, target: Path | None = None) -> Path:
     about = opening.about(settings, evidence, ROOT / "results" / profile)
     page.write(target, about, placed)
     if target == ROOT / "results" / profile:
-        verdict.refresh(ROOT / "README.md", profile, verdicts)
+        verdict.refresh(ROOT / "README.md")
     return target
 
 

@@ -18,7 +18,7 @@ MEANING = (
     "holds no value of the paper's, or lies on the other side; “open”: neither."
 )
 """In short what `wording` decides by; each exhibit's claims say by which rule, and how near is about."""
-MARKS = r"(<!-- verdict: results/{profile} -->\n).*?(<!-- end -->)"
+MARKS = r"(?P<begin><!-- verdict: results/(?P<profile>\w+) -->\n).*?(?P<end><!-- end -->)"
 """Where README.md has the table."""
 
 
@@ -73,17 +73,22 @@ def markdown(verdicts: pd.DataFrame, page: str = "") -> str:
     return minus("\n".join([*head, *rows, "", *words]))
 
 
-def refresh(readme: Path, profile: str, verdicts: pd.DataFrame) -> bool:
-    """Put a profile's table into README.md, where it has a place for it; whether it has one.
+def refresh(readme: Path) -> None:
+    """Put the tables of all profiles that README.md has a place for into it, from results/ beside it.
 
     A claim is told once: not where another profile's table further up has it.
     """
-    text = readme.read_text() if readme.exists() else ""
-    at = re.search(MARKS.format(profile=profile), text, flags=re.DOTALL)
-    if at is None:
-        return False
-    above = text[: at.start()]
-    untold = verdicts[[f"[{claim}](" not in above for claim in verdicts["claim"]]]
-    written = markdown(untold, f"results/{profile}/README.md")
-    readme.write_text(f"{above}{at[1]}{written}\n{at[2]}{text[at.end() :]}")
-    return True
+    told: set[str] = set()
+
+    def written(at: re.Match[str]) -> str:
+        page = f"results/{at['profile']}/README.md"
+        source = readme.parent / "results" / at["profile"] / "tables" / "verdict.csv"
+        if not source.exists():
+            return at[0]
+        verdicts = pd.read_csv(source, dtype=str, keep_default_na=False)
+        untold = verdicts[~verdicts["claim"].isin(told)]
+        told.update(verdicts["claim"])
+        return f"{at['begin']}{markdown(untold, page)}\n{at['end']}"
+
+    if readme.exists():
+        readme.write_text(re.sub(MARKS, written, readme.read_text(), flags=re.DOTALL))
