@@ -557,6 +557,8 @@ def test_fig13_counts_the_seeds_that_lose_their_reward():
     both = of_seeds(steps([0.9] * 30), falls)
     assert "plain RL loses its reward on 1 of 2 seeds" in fig13.finding(both, 16)
     assert verdicts(fig13.claims(both)) == ["open", "open"]
+    one = of_seeds(steps([0.9] * 30), steps([0.9] * 30, [0.2] * 30))
+    assert fig13.finding(one, 16).endswith("not regained on 1 of 2 seeds")
     assert verdicts(fig13.claims(of_seeds(falls, falls))) == ["agrees", "agrees"]
     assert fig13.claims(both)[0].here == (
         "reward 0.70 at the end, 0.90 at best, in 59 steps (means of 2 seeds)"

@@ -19,7 +19,7 @@ from companion.exhibits.style import (
     plain_log,
     titled,
 )
-from companion.exhibits.wording import span, unanimous
+from companion.exhibits.wording import on_seeds, span, unanimous
 from companion.schema import Profile
 from companion.study import arms
 from companion.study.roles import Evidence
@@ -138,8 +138,8 @@ def _regained(dynamics: pd.DataFrame) -> str:
     """For how many steps the reheated arm earns less than before it was reheated."""
     before, after = (_rewards(dynamics, arm) for arm in ("Collapsed", HEADLINE))
     steps = [(after[seed] < before[seed].iloc[-1]).cumprod().sum() for seed in after]
-    never = any(n == len(r) for n, r in zip(steps, after.values(), strict=True))
-    return "not regained" if never else f"regained in {span(steps)} steps"
+    never = [n == len(r) for n, r in zip(steps, after.values(), strict=True)]
+    return on_seeds(never, "not regained", f"regained in {span(steps)} steps")
 
 
 def finding(dynamics: pd.DataFrame, prompts: int) -> str:
