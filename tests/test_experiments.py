@@ -47,8 +47,9 @@ def asked(monkeypatch):
         calls.append(("reheat", changed(profile), str(start), options))
         return Made("reheated")
 
-    def resume(profile, start, *, arm):
-        calls.append(("resume", changed(profile), str(start), {"arm": arm}))
+    def resume(profile, start, *, arm, **options):
+        given = {name: value for name, value in options.items() if value}
+        calls.append(("resume", changed(profile), str(start), {"arm": arm} | given))
         return Made(arm)
 
     def collapse(profile):
@@ -194,13 +195,14 @@ def test_rivals_are_further_arms_and_a_bonus_for_as_many_steps_in_all(asked, mon
         SMOKE, {"analysis.rivals": ["+DAPO w/ merge*"], "analysis.entropy_bonuses": [0.01]}
     )
 
-    def continued(profile):
-        assert profile.rl.arms == ["+DAPO", "+DAPO w/ PR-FKL", "+DAPO w/ merge*"]
-        return {arm: Made(arm) for arm in profile.rl.arms}
-
-    monkeypatch.setattr(experiments.arms, "continued", continued)
+    heated = []
+    monkeypatch.setattr(
+        experiments.arms, "heated", lambda _, name: heated.append(name) or Made(name)
+    )
     monkeypatch.setattr(experiments.policies, "base", lambda profile: "base")
     assert list(experiments.rivals(wider)) == ["+DAPO w/ merge*", "DAPO, entropy bonus 0.01"]
+    assert heated == ["merge*"]  # no arm of the study's is trained for it
+    assert asked[0][::2] == ("resume", "merge*") and asked[0][3] == {"arm": "+DAPO w/ merge*"}
     what, settings, start, options = asked[-1]
     assert (what, start, options) == ("resume", "base", {"arm": "DAPO, entropy bonus 0.01"})
     assert settings["rl.entropy_coeff"] == "0.01"

@@ -107,23 +107,27 @@ _HEATED: dict[str, Callable[[Profile, Path], Run]] = {
 
 def continued(profile: Profile) -> dict[str, Run]:
     """RL resumed: the profile's arms for the same steps on the same prompts, by their names."""
-    start, asked_for = collapsed(profile), profile.rl.arms
-    hot = {f"{DAPO} w/ {name}": run.policy for name, run in reheated(profile).items()}
-    made: dict[str, Run] = {}
+    asked_for, made = profile.rl.arms, dict[str, Run]()
     for arm in sorted(asked_for, key=EQUAL.__eq__):  # last: it depends on others
         made[arm] = (
             rl.prolong(profile, made[DAPO], _further_steps(profile, made), arm=arm)
             if arm == EQUAL
-            else rl.resume(
-                profile,
-                hot.get(arm, start),
-                arm=arm,
-                temperature=profile.rl.rr_temperature if arm == RR else None,
-                keep_optimizer=arm == KEPT,
-                goes_on=arm == DAPO and EQUAL in asked_for,
-            )
+            else resumed(profile, arm)
         )
     return {arm: made[arm] for arm in asked_for}
+
+
+def resumed(profile: Profile, arm: str) -> Run:
+    """RL resumed by one arm that depends on no other, from the policy that it starts from."""
+    name = arm.removeprefix(f"{DAPO} w/ ")
+    return rl.resume(
+        profile,
+        heated(profile, name).policy if name in REHEATED else collapsed(profile),
+        arm=arm,
+        temperature=profile.rl.rr_temperature if arm == RR else None,
+        keep_optimizer=arm == KEPT,
+        goes_on=arm == DAPO and EQUAL in profile.rl.arms,
+    )
 
 
 def _further_steps(profile: Profile, made: Mapping[str, Run]) -> int:

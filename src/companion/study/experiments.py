@@ -102,11 +102,8 @@ def rivals(profile: Profile) -> dict[str, Run]:
     The bonus is verl's own, from the base policy on and never reheated, for as many steps as plain
     DAPO took in all: to the collapse, and after it.
     """
-    asked, found = profile.analysis, dict[str, Run]()
-    if asked.rivals:
-        more = [arms.DAPO, "+DAPO w/ PR-FKL", *asked.rivals]  # no profile lacks the first two
-        made = arms.continued(params.change(profile, {"rl.arms": more, "analysis.rivals": []}))
-        found |= {arm: made[arm] for arm in asked.rivals}
+    asked = profile.analysis
+    found: dict[str, Run] = {arm: arms.resumed(profile, arm) for arm in asked.rivals}
     for coefficient in asked.entropy_bonuses:
         arm, before = bonus(coefficient), rl.collapse(profile).result["step"]
         anew = {
