@@ -427,7 +427,7 @@ def test_fig12_shows_every_layer_and_the_whole():
     assert figure.bbox.x0 < legend.x0 and legend.x1 < figure.bbox.x1  # long names, none cut off
     assert "cosine is -0.80" in fig12.sentence(moved) and "no interval" in fig12.sentence(moved)
     assert fig12.finding(moved) == (
-        "Cooling takes most of the way back: projection 0.80, residual 0.60 (the paper 0.89, 0.5)"
+        "Cooling takes most of the way back: projection 0.80 (the paper 0.89)"
     )
     assert verdicts(fig12.claims(moved)) == ["agrees", "agrees"]
     elsewhere = moved.assign(projection=0.1, residual_ratio=1.2)
@@ -528,7 +528,7 @@ def test_table2_and_fig06_over_seeds():
     said = table2.sentence(both, Estimate(-5, -20, 10), 2)
     assert (
         ", means of 2 seeds" in said
-        and "not surely earlier, as in the paper (-5 [-20, +10]%" in said
+        and "not surely earlier; in the paper they do (-5 [-20, +10]%" in said
     )
     positions = of_seeds(*(
         branching.by_position(rows, least=10, resamples=50) for rows in (answers(), later)

@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 
 from companion.analysis import collect
 from companion.exhibits.exhibit import Claim, Exhibit, Shown
-from companion.exhibits.style import FKL, RKL, canvas, entropy_line, legend_below, level, titled
+from companion.exhibits.style import (
+    FKL,
+    RKL,
+    canvas,
+    entropy_line,
+    legend_below,
+    level,
+    plain_log,
+    titled,
+)
 from companion.exhibits.wording import directed, on_seeds, seeds, span, unanimous
 from companion.schema import Profile
 from companion.statistics import Estimate
@@ -56,10 +65,12 @@ def draw(paths: pd.DataFrame, rates: Mapping[str, float], recovery: float | None
             level(axes[0, column], recovery, "where the study stops", at=0.01)
         axes[0, column].set_title(f"{optimizer}, learning rate {rate:g} for both")
         axes[1, column].set_xlabel("reheating step")
-    for row in axes:  # a shared axis keeps the limits of whichever panel set them last
-        row[0].set_ylim(0, 1.05 * max(axis.dataLim.y1 for axis in row))
+    for row in axes:  # logarithmic, since SGD's steps may take one pair far beyond the other
+        plain_log(row[0])
+        ends = [end for axis in row for end in axis.dataLim.intervaly]
+        row[0].set_ylim(0.85 * min(ends), 1.15 * max(ends))
     axes[0, 1].set_ylabel("")
-    axes[1, 0].set_ylabel("gradient norm, unclipped")
+    axes[1, 0].set_ylabel("gradient norm, unclipped\n(log scale)")
     legend_below(figure, [axes[0, 0]], 2)
     return figure
 

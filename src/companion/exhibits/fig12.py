@@ -118,15 +118,12 @@ def _means(rows: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def finding(moved: pd.DataFrame) -> str:
-    found = _means(_whole(moved, "cooled"))
-    along, rest = found["projection"], found["residual_ratio"]
-    does = (
-        "takes most of" if along.low > 0.5 else "does not take" if along.high < 0.5 else "may take"
-    )
-    return (
-        f"Cooling {does} the way back: projection {written(along, '.2f')}, residual "
-        f"{written(rest, '.2f')} (the paper {PAPER['projection']:g}, {PAPER['residual_ratio']:g})"
-    )
+    along = _means(_whole(moved, "cooled"))["projection"]
+    does = "takes most of" if along.low > 0.5 else "may take"
+    if along.high < 0.5:
+        does = "does not take"
+    paper_has = f"the paper {PAPER['projection']:g}"
+    return f"Cooling {does} the way back: projection {written(along, '.2f')} ({paper_has})"
 
 
 def claims(moved: pd.DataFrame) -> tuple[Claim, ...]:

@@ -50,15 +50,15 @@ def sentence(summary: pd.DataFrame, change: Estimate, seeds: int) -> str:
     first, last = summary.iloc[0], summary.iloc[-1]
     fork = "fork position (tokens)"
     earlier = {
-        "agrees": "earlier, as",
-        "differs": "later, not as",
-        "open": "not surely earlier, as",
+        "agrees": "earlier, as in the paper",
+        "differs": "later, in the paper earlier",
+        "open": "not surely earlier; in the paper they do",
     }
     return (
         f"Sampled answers that leave the greedy one do so at token {first[fork]:.1f} before and "
         f"{last[fork]:.1f} after reheating, "
-        f"{earlier[directed(change, -1)]} in the paper ({change:+.0f}%; the paper: "
-        f"61.7 to 49.7); edit distance goes from {first['edit distance']:.3f} to "
+        f"{earlier[directed(change, -1)]} ({change:+.0f}%; the paper: 61.7 to 49.7); edit "
+        f"distance goes from {first['edit distance']:.3f} to "
         f"{last['edit distance']:.3f} (the paper: 0.581 to 0.605), and minus the log-probability "
         f"from {first['- log-prob (nats)']:.3f} to {last['- log-prob (nats)']:.3f} nats (0.055 to "
         f"0.077){wording.seeds(seeds)}."

@@ -55,7 +55,7 @@ def lines(verdicts: pd.DataFrame) -> dict[str, str]:
 
 
 def markdown(verdicts: pd.DataFrame, page: str = "") -> str:
-    """The table and its lines, as Markdown.
+    """The table and, of more than one claim, its lines, as Markdown.
 
     Args:
         page: where the exhibits are, before their anchors.
@@ -69,8 +69,8 @@ def markdown(verdicts: pd.DataFrame, page: str = "") -> str:
         "| claim | the paper | here [95% interval] | seeds | verdict |",
         "|---|---|---|---|---|",
     ]
-    words = [f"- **{name}**: {text}" for name, text in lines(verdicts).items()]
-    return minus("\n".join([*head, *rows, "", *words]))
+    words = ["", *(f"- **{name}**: {text}" for name, text in lines(verdicts).items())]
+    return minus("\n".join([*head, *rows, *(words if len(rows) > 1 else [])]))
 
 
 def refresh(readme: Path) -> None:
