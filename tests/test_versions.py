@@ -51,7 +51,7 @@ from companion.study import arms
 from companion.tasks import countdown, math
 
 FILE = Path(__file__).parent / "data" / "versions.json"
-SMOKE = params.load("smoke")
+SMOKE = params.load("smoke", {"hardware.threads": 2})  # as a laptop has
 SHIPPED = arms.shipped(SMOKE)
 TOLERANCE = 1e-5
 """Of the largest number in a list: what another processor may add up differently."""
