@@ -10,7 +10,8 @@ import weakref
 from pathlib import Path
 
 # Before torch is imported: tests start framework processes beside themselves on two cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# (xdist's workers inherit what its controller has set here.)
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import datasets  # noqa: F401  # here, since log handlers keep the stderr that they find when imported:
 import pytest
@@ -123,6 +124,16 @@ class Live(TorchDispatchMode):
 
     def _forget(self, size):
         self.now -= size
+
+
+THREADS = torch.get_num_threads()
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """As many in this process as in those that tests start, whatever a test before has set: sums over
+    other numbers of threads differ in their last digits."""
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture
